@@ -6,25 +6,22 @@ Sources and licences are in the README beside the files.
 import hashlib
 from importlib.resources import files
 
-SHA256 = {
-    "deu-eng-20000.tsv": "11fbe55ee0bc207bfc617a0f3f64ed60bf4ef7431b742bcccf2fd5fbe1303d20",
-    "deu-eng-long.tsv": "3687542eb5df150055a09cb19de73403c31efdbfa9b5567d6c3e292897c80325",
-    "tinyshakespeare.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-}
+from attnbook.check import expect
 
 
 def read(name):
     """The text of one data file.
 
-    Args: name, a key of SHA256.
+    Args: name, a file that SHA256SUMS lists.
     Returns: str. Raises: ValueError if the name is unknown or the file was altered.
     """
-    if name not in SHA256:
-        raise ValueError(f"name: got {name!r}, expected one of {sorted(SHA256)}")
-    raw = files(__name__).joinpath(name).read_bytes()
+    folder = files(__name__)
+    lines = folder.joinpath("SHA256SUMS").read_text().splitlines()
+    sums = {listed: digest for digest, listed in map(str.split, lines)}
+    expect(name in sums, "name", repr(name), f"one of {sorted(sums)}")
+    raw = folder.joinpath(name).read_bytes()
     found = hashlib.sha256(raw).hexdigest()
-    if found != SHA256[name]:
-        raise ValueError(f"{name}: got sha256 {found}, expected {SHA256[name]}")
+    expect(found == sums[name], name, f"sha256 {found}", sums[name])
     return raw.decode("utf-8")
 
 

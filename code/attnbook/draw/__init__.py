@@ -49,15 +49,15 @@ def heatmap(ax, matrix, mask=None, rows=None, columns=None, fmt=None, limits=(0,
     """
     matrix = np.asarray(matrix, dtype=float)
     T, S = matrix.shape
-    mask = np.ones((T, S), bool) if mask is None else np.asarray(mask)
+    mask = np.ones((T, S), bool) if mask is None else np.asarray(mask, bool)
     shown = np.where(mask, matrix, np.nan)
     edges = np.arange(S + 1) - 0.5, np.arange(T + 1) - 0.5
     mesh = ax.pcolormesh(*edges, shown, vmin=limits[0], vmax=limits[1])
-    for t, s in zip(*np.where(~mask)):
+    for t, s in np.argwhere(~mask):
         corner = (s - 0.5, t - 0.5)
         ax.add_patch(plt.Rectangle(corner, 1, 1, fill=False, hatch="////", lw=0))
     if fmt:
-        for t, s in zip(*np.where(mask)):
+        for t, s in np.argwhere(mask):
             ink = label_on(mesh.cmap(mesh.norm(matrix[t, s])))
             text = fmt.format(matrix[t, s])
             ax.text(s, t, text, ha="center", va="center", color=ink, fontsize=8)

@@ -1,0 +1,34 @@
+# Each goal makes .venv first, when there is none or it is stale (tools/venv.sh).
+PYTHON ?=
+PORT ?= 8000
+WORKERS ?= 2
+BIN := .venv/bin/python -m
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+book: venv ## build the site from the stored outputs, and print where to open it
+	@echo "Building the book; warnings are errors"
+	.venv/bin/jupyter-book build . -W -n --keep-going -q
+	@.venv/bin/python -c "import pathlib; print('Open', pathlib.Path('_build/html/index.html').resolve().as_uri())"
+
+test: venv ## lint, run all tests and all chapters
+	$(BIN) ruff check .
+	$(BIN) ruff format --check .
+	$(BIN) pytest -n $(WORKERS) --nbval
+
+serve: book ## serve the site on this machine
+	@echo "Open http://127.0.0.1:$(PORT)/ (stop with Ctrl-C)"
+	@$(BIN) http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+clean: ## remove what was built; .venv stays
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	find code tests tools _ext -name __pycache__ -prune -exec rm -rf {} +
+
+pins: ## make requirements.txt anew from requirements.in
+	sh tools/pins.sh
+
+venv:
+	@PYTHON='$(PYTHON)' sh tools/venv.sh
+
+.PHONY: help book test serve clean pins venv
