@@ -5,7 +5,7 @@ WORKERS ?= 2
 BIN := .venv/bin/python -m
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 book: venv ## build the site from the stored outputs, and print where to open it
 	@echo "Building the book; warnings are errors"
@@ -16,6 +16,12 @@ test: venv ## lint, run all tests and all chapters
 	$(BIN) ruff check .
 	$(BIN) ruff format --check .
 	$(BIN) pytest -n $(WORKERS) --nbval
+
+bench: venv ## race our layers against transformers and the floor: bench.json
+	$(BIN) attnbook.bench --out bench.json
+
+experiments: venv ## rerun the long experiments whose results the chapters plot
+	for file in experiments/[a-z]*.py; do .venv/bin/python "$$file" || exit 1; done
 
 serve: book ## serve the site on this machine
 	@echo "Open http://127.0.0.1:$(PORT)/ (stop with Ctrl-C)"
@@ -31,4 +37,4 @@ pins: ## make requirements.txt anew from requirements.in
 venv:
 	@PYTHON='$(PYTHON)' sh tools/venv.sh
 
-.PHONY: help book test serve clean pins venv
+.PHONY: help book test bench experiments serve clean pins venv

@@ -95,7 +95,7 @@ def test_one_row_walks_to_the_output():
     top, low = fig.axes
     assert [bar.get_height() for bar in top.patches] == list(weights)
     points = np.array([line.get_xydata()[0] for line in low.lines[2 : 2 + 2 * S : 2]])
-    np.testing.assert_allclose(points, v[np.argsort(-weights)])
+    np.testing.assert_allclose(points, v[np.argsort(np.arctan2(v[:, 1], v[:, 0]))])
     ends = low.lines[1 + 2 * S].get_xydata()[1], low.lines[2 + 2 * S].get_xydata()[1]
     np.testing.assert_allclose(*ends)
 

@@ -26,7 +26,9 @@ def links_np(pairs):
         target.append(np.repeat(y, len(x)))
         slot.append(np.repeat(np.arange(n, n + len(y)), len(x)))
         n += len(y)
-    return tuple(np.concatenate(part).astype(np.int64) for part in (source, target, slot))
+    return tuple(
+        np.concatenate(part).astype(np.int64) for part in (source, target, slot)
+    )
 
 
 def ibm1(pairs, rounds=5):
@@ -42,10 +44,10 @@ def ibm1(pairs, rounds=5):
     """
     expect_sizes(rounds=rounds)
     source, target, slot = links_np(pairs)
-    both = np.stack([source, target], axis=1)
-    words, link = np.unique(both, axis=0, return_inverse=True)
-    link = link.reshape(-1)  # (N,): the row of `words` of each link
-    t = np.full(len(words), 1 / (target.max() + 1))
+    V = target.max() + 1
+    both, link = np.unique(source * V + target, return_inverse=True)
+    words = np.stack([both // V, both % V], axis=1)  # link (N,): rows of `words`
+    t = np.full(len(words), 1 / V)
     fit = []
     for _ in range(rounds):
         total = np.bincount(slot, t[link])  # the slot's probability, times a constant

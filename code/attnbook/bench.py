@@ -244,20 +244,20 @@ def main():
     if options.peak:
         variant, T, name = options.peak
         return print_peak(variant, int(T), name)
-    rows = []
+    rows, rounds = [], options.rounds
     for variant in tqdm(KV_HEADS, desc="variants"):
         for T in PROMPTS:
-            rows += race(variant, T, options.rounds)
+            rows += race(variant, T, rounds)
     for r in tqdm(rows, desc="peak memory"):
         r["peak_bytes"] = peak_bytes(r["variant"], r["prompt"], r["implementation"])
     meta = {
         "torch": torch.__version__, "python": platform.python_version(),
         "machine": platform.machine(), "threads": options.threads,
-        "rounds": options.rounds, "C": C, "H": H, "D": D, "decoded": DECODED,
+        "rounds": rounds, "C": C, "H": H, "D": D, "decoded": DECODED,
         "dtype": "float32",
     }  # fmt: skip
-    print(f"torch {torch.__version__}, {options.threads} threads, medians of",
-          f"{options.rounds} rounds; x floor: time for prefill, speed for decode")  # fmt: skip
+    print(f"torch {torch.__version__}, {options.threads} threads, {rounds} rounds")
+    print("medians; x floor is a time in prefill and a speed in decoding")
     print(table(rows))
     options.out.write_text(json.dumps({"meta": meta, "rows": rows}, indent=1) + "\n")
     print(f"written: {options.out}")

@@ -74,5 +74,6 @@ def padding(lengths, S, xp=np, left=False):
     inside = bool(((lengths >= 0) & (lengths <= S)).all())
     expect(inside, "lengths", lengths.tolist(), f"integers from 0 to S = {S}")
     j = xp.arange(S)[None, :]
-    real = j >= S - lengths[:, None] if left else j < lengths[:, None]  # (B, S)
+    lengths = lengths[:, None]
+    real = j >= S - lengths if left else j < lengths  # (B, S)
     return real[:, None, None, :]

@@ -51,7 +51,7 @@ def sinusoidal_np(positions, C, theta=10000.0):
 
 
 def turn_np(x, cos, sin):
-    """Turn each pair (x[i], x[i + D / 2]) by its angle: halves, as transformers' Llama does.
+    """Turn each pair (x[i], x[i + D / 2]) by its angle: halves, as in transformers.
 
     Args: x (..., T, D); cos, sin (..., T, D / 2), which must broadcast.
     Returns: the shape of x. Source: Su et al. 2021, arXiv:2104.09864, eq. 34, with the

@@ -2,7 +2,7 @@
 
 Read top to bottom: NumPy, PyTorch functions, modules. Sizes: B sentences, S source
 positions, T target positions, E width of a word vector, K width of an encoder state,
-D width of the decoder's state, A width of the additive score.
+D width of the decoder's state, P width to which the additive score projects both.
 """
 
 import math
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .attention import softmax, softmax_np
 from .check import expect
 from .translation import BOS, EOS, PAD
 
@@ -49,26 +50,17 @@ def gru_step_np(x, h, W, U, b, c):
     return z * h + (1 - z) * n  # (..., D)
 
 
-def softmax_np(scores):
-    """Softmax over the last axis; -inf gets weight 0.
-
-    Args: scores (..., S), at least one finite in each row. Returns: (..., S).
-    """
-    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
 def additive_attention_np(query, keys, Wq, Wk, v, mask=None):
     """Additive attention: score each key against the query with a small network.
 
-    Args: query (..., D); keys (..., S, K), which are the values too; Wq (A, D);
-    Wk (A, K); v (A,); mask (..., S) Boolean, True = may attend.
-    Returns: context (..., K) and weights (..., S), each row summing to 1.
-    Raises: ValueError if a size does not fit or a row has nothing to attend.
+    Args: query (..., D); keys (..., S, K), which are the values too; Wq (P, D);
+    Wk (P, K); v (P,); mask (..., S) Boolean, True = may attend.
+    Returns: context (..., K) and weights (..., S), which sum to 1, or are all 0 where
+    nothing may be attended. Raises: ValueError if a size does not fit.
     Source: Bahdanau, Cho, Bengio 2014, arXiv:1409.0473, section 3.1 and A.1.2.
     """
     _expect_additive(query, keys, Wq, Wk, v, mask)
-    hidden = np.tanh((query @ Wq.T)[..., None, :] + keys @ Wk.T)  # (..., S, A)
+    hidden = np.tanh((query @ Wq.T)[..., None, :] + keys @ Wk.T)  # (..., S, P)
     scores = hidden @ v  # (..., S)
     if mask is not None:
         scores = np.where(mask, scores, -np.inf)
@@ -78,10 +70,10 @@ def additive_attention_np(query, keys, Wq, Wk, v, mask=None):
 
 
 def _expect_additive(query, keys, Wq, Wk, v, mask):
-    A = v.shape[0]
+    P = v.shape[0]
     D, K = query.shape[-1], keys.shape[-1]
-    expect(tuple(Wq.shape) == (A, D), "Wq", tuple(Wq.shape), (A, D))
-    expect(tuple(Wk.shape) == (A, K), "Wk", tuple(Wk.shape), (A, K))
+    expect(tuple(Wq.shape) == (P, D), "Wq", tuple(Wq.shape), (P, D))
+    expect(tuple(Wk.shape) == (P, K), "Wk", tuple(Wk.shape), (P, K))
     _expect_mask(mask, keys)
 
 
@@ -89,16 +81,15 @@ def _expect_mask(mask, keys):
     if mask is not None:
         want = tuple(keys.shape[:-1])
         expect(tuple(mask.shape) == want, "mask", tuple(mask.shape), want)
-        expect(bool(mask.any(-1).all()), "mask", "a row without True", "one in each row")
 
 
 # --- PyTorch functions ---------------------------------------------------------------
 
 
 def additive_scores(query, keys, v):
-    """Bahdanau's score v . tanh(query + key), both already projected to width A.
+    """Bahdanau's score v . tanh(query + key), both already projected to width P.
 
-    Args: query (B, A); keys (B, S, A); v (A,). Returns: (B, S).
+    Args: query (B, P); keys (B, S, P); v (P,). Returns: (B, S).
     Raises: ValueError if a size does not fit.
     Source: Bahdanau, Cho, Bengio 2014, arXiv:1409.0473, A.1.2.
     """
@@ -139,22 +130,22 @@ def read(scores, values, mask=None):
     """Softmax the scores and return the weighted sum of the values.
 
     Args: scores (B, S); values (B, S, K); mask (B, S) Boolean, True = may attend.
-    Returns: context (B, K) and weights (B, S), each row summing to 1.
-    Raises: ValueError if a size does not fit or a row has nothing to attend.
+    Returns: context (B, K) and weights (B, S), each row summing to 1, or to 0 where
+    nothing may be attended. Raises: ValueError if a size does not fit.
     """
     want = tuple(values.shape[:-1])
     expect(tuple(scores.shape) == want, "scores", tuple(scores.shape), want)
     _expect_mask(mask, values)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
-    weights = scores.softmax(dim=-1)
+    weights = softmax(scores)
     return torch.einsum("bs,bsk->bk", weights, values), weights
 
 
 def additive_attention(query, keys, Wq, Wk, v, mask=None):
     """The PyTorch twin of `additive_attention_np`.
 
-    Args: query (B, D); keys (B, S, K); Wq (A, D); Wk (A, K); v (A,); mask (B, S).
+    Args: query (B, D); keys (B, S, K); Wq (P, D); Wk (P, K); v (P,); mask (B, S).
     Returns: context (B, K), weights (B, S). Raises and source: as its twin.
     """
     _expect_additive(query, keys, Wq, Wk, v, mask)
@@ -167,11 +158,12 @@ def ends(keys, mask):
     Args: keys (B, S, K), forward states in the first half of K, backward ones in the
     second; mask (B, S) Boolean, True on the words, which come before the padding.
     Returns: (B, K): the forward state of the last word, the backward one of the first.
-    Raises: ValueError if a size does not fit or K is odd.
+    Raises: ValueError if a size does not fit, K is odd or a sentence has no word.
     Source: the summary c of Cho et al. 2014, arXiv:1406.1078, for two directions.
     """
     expect(keys.shape[-1] % 2 == 0, "keys", tuple(keys.shape), "an even width")
     _expect_mask(mask, keys)
+    expect(bool(mask.any(dim=1).all()), "mask", "an empty row", "a word in each row")
     forward, backward = keys.chunk(2, dim=-1)
     rows = torch.arange(len(keys), device=keys.device)
     last = mask.sum(dim=1) - 1
@@ -179,7 +171,7 @@ def ends(keys, mask):
 
 
 # --- readers: the part that differs between the models -------------------------------
-# A reader has two methods. prepare(keys, mask) runs once a sentence. forward(query,
+# P reader has two methods. prepare(keys, mask) runs once a sentence. forward(query,
 # prepared, keys, mask) runs once a step and gives (context, weights or None).
 
 
@@ -205,19 +197,19 @@ class FixedVector(nn.Module):
 class Additive(nn.Module):
     """Bahdanau's attention: v . tanh(Wq query + Wk key).
 
-    Args: D, K, the widths of query and keys; A, the width of the score's network
+    Args: D, K, the widths of query and keys; P, the width of the score's network
     (None: half of D). Source: Bahdanau et al. 2014, arXiv:1409.0473, A.1.2.
     """
 
-    def __init__(self, D, K, A=None):
+    def __init__(self, D, K, P=None):
         super().__init__()
-        A = A or D // 2
-        self.Wq = nn.Linear(D, A, bias=False)
-        self.Wk = nn.Linear(K, A, bias=False)
-        self.v = nn.Parameter(torch.empty(A).uniform_(-1, 1) / math.sqrt(A))
+        P = P or D // 2
+        self.Wq = nn.Linear(D, P, bias=False)
+        self.Wk = nn.Linear(K, P, bias=False)
+        self.v = nn.Parameter(torch.empty(P).uniform_(-1, 1) / math.sqrt(P))
 
     def prepare(self, keys, mask):
-        """Args: keys (B, S, K), mask (B, S). Returns: projected keys (B, S, A)."""
+        """Args: keys (B, S, K), mask (B, S). Returns: projected keys (B, S, P)."""
         return self.Wk(keys)
 
     def forward(self, query, prepared, keys, mask):
@@ -246,7 +238,7 @@ class Dot(nn.Module):
 
 
 class General(nn.Module):
-    """Luong's general attention: query . (W key).
+    """Luong's general attention: query . (W key). W starts as the identity: as Dot.
 
     Args: D, K, the widths of query and keys.
     Source: Luong et al. 2015, arXiv:1508.04025, section 3.1.
@@ -255,6 +247,7 @@ class General(nn.Module):
     def __init__(self, D, K):
         super().__init__()
         self.W = nn.Linear(K, D, bias=False)
+        nn.init.eye_(self.W.weight)
 
     def prepare(self, keys, mask):
         """Returns: projected keys (B, S, D)."""
@@ -269,7 +262,7 @@ class General(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A bidirectional GRU: one state for each source word, from both sides.
+    """P bidirectional GRU: one state for each source word, from both sides.
 
     Args: words, the size of the source vocabulary; E, width of a word vector; K, width
     of a state, half of it for each direction.
@@ -304,7 +297,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A GRU that reads the source through `reader` before each step.
+    """P GRU that reads the source through `reader` before each step.
 
     Args: words, the size of the target vocabulary; E, width of a word vector; D, width
     of the state; K, width of an encoder state; reader, an unbuilt reader, called as
@@ -339,7 +332,10 @@ class Decoder(nn.Module):
         return state, context, weights
 
     def logits(self, word, state, context):
-        """Args: word (..., E), state (..., D), context (..., K). Returns: (..., words)."""
+        """Args: word (..., E), state (..., D), context (..., K).
+
+        Returns: (..., words).
+        """
         hidden = self.squeeze(torch.cat([state, context, word], dim=-1))
         return F.linear(torch.tanh(hidden), self.embed.weight, self.bias)
 
@@ -347,16 +343,18 @@ class Decoder(nn.Module):
         """Logits for the word after each word of y, which is given (teacher forcing).
 
         Args: y (B, T) word numbers, the first BOS; keys (B, S, K); mask (B, S).
-        Returns: (B, T, words).
+        Returns: logits (B, T, words) and weights (B, T, S), None without attention.
         """
         words = self.embed(y)
         state, prepared = self.begin(keys, mask)
-        states, contexts = [], []
+        steps = []
         for t in range(y.shape[1]):
-            state, context, _ = self.step(words[:, t], state, prepared, keys, mask)
-            states.append(state)
-            contexts.append(context)
-        return self.logits(words, torch.stack(states, 1), torch.stack(contexts, 1))
+            state, *read = self.step(words[:, t], state, prepared, keys, mask)
+            steps.append((state, *read))
+        states, contexts, weights = zip(*steps, strict=True)
+        weights = None if weights[0] is None else torch.stack(weights, 1)
+        logits = self.logits(words, torch.stack(states, 1), torch.stack(contexts, 1))
+        return logits, weights
 
 
 class Translator(nn.Module):
@@ -372,7 +370,10 @@ class Translator(nn.Module):
         self.decoder = Decoder(target, E, D, D, reader)
 
     def forward(self, x, y):
-        """Args: x (B, S), y (B, T) word numbers. Returns: logits (B, T, target)."""
+        """Args: x (B, S), y (B, T) word numbers.
+
+        Returns: logits (B, T, target) and weights (B, T, S), None without attention.
+        """
         return self.decoder(y, *self.encoder(x))
 
 
@@ -383,7 +384,7 @@ def translation_loss(model, batch):
     Returns: a scalar tensor, nats a word.
     """
     x, y = batch
-    logits = model(x, y[:, :-1])
+    logits, _ = model(x, y[:, :-1])  # y shifted by one: input, then answer
     return F.cross_entropy(logits.flatten(0, 1), y[:, 1:].flatten(), ignore_index=PAD)
 
 
@@ -418,18 +419,18 @@ def greedy(model, x, limit=40):
 # --- cost ----------------------------------------------------------------------------
 
 
-def read_flops(kind, S, D, K, A=None):
+def read_flops(kind, S, D, K, P=None):
     """Multiply-adds, counted as 2 FLOPs, to read the source once, for one sentence.
 
-    Args: kind, "fixed", "additive", "dot" or "general"; S source positions; D, K, A,
+    Args: kind, "fixed", "additive", "dot" or "general"; S source positions; D, K, P,
     widths of query, keys and the additive score (None: half of D). Projecting the keys
     happens once a sentence and is not counted here; nor are tanh and exp.
     Returns: int, FLOPs a decoded token. Raises: ValueError if kind is unknown.
     """
-    A = A or D // 2
+    P = P or D // 2
     costs = {
         "fixed": 0,
-        "additive": 2 * D * A + 2 * S * A + 2 * S * K,
+        "additive": 2 * D * P + 2 * S * P + 2 * S * K,
         "dot": 2 * S * D + 2 * S * K,
         "general": 2 * S * D + 2 * S * K,
     }
@@ -437,14 +438,14 @@ def read_flops(kind, S, D, K, A=None):
     return costs[kind]
 
 
-def memory_bytes(kind, S, D, K, A=None, itemsize=4):
+def memory_bytes(kind, S, D, K, P=None, itemsize=4):
     """Bytes of source memory that one sentence keeps while it is decoded.
 
     Args: as `read_flops`; itemsize, bytes a number. Attention keeps the S encoder
     states, and where its score projects them, the projections too.
     Returns: int, bytes. Raises: ValueError if kind is unknown.
     """
-    A = A or D // 2
-    widths = {"additive": K + A, "dot": K, "general": K + D}
+    P = P or D // 2
+    widths = {"additive": K + P, "dot": K, "general": K + D}
     expect(kind in ("fixed", *widths), "kind", kind, ["fixed", *widths])
     return (K if kind == "fixed" else S * widths[kind]) * itemsize

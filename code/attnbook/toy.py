@@ -9,7 +9,7 @@ from attnbook.check import expect, expect_sizes
 
 
 def ramp(done, warm=0.1):
-    """A factor for the learning rate: up from 0 to 1, then down to 0, in straight lines.
+    """A factor for the learning rate: straight up from 0 to 1, then straight down.
 
     Args: done, the share of training behind us, 0 to 1; warm, the share spent going up.
     Returns: float, 0 to 1.
@@ -58,7 +58,7 @@ def characters(text):
 
 
 def encode(text, alphabet):
-    """Text to numbers: tensor (len(text),). Raises: ValueError on unknown characters."""
+    """Text to numbers: tensor (len(text),). Raises: ValueError on a new character."""
     strange = sorted(set(text) - set(alphabet))
     expect(not strange, "text", f"the characters {strange}", "those of the alphabet")
     index = {c: i for i, c in enumerate(alphabet)}

@@ -13,7 +13,7 @@ import torch
 from .check import expect, expect_sizes
 
 PAD, BOS, EOS, UNK = range(4)  # padding, begin, end of sentence, unknown word
-MARKS = ["<pad>", "<bos>", "<eos>", "<unk>"]
+MARKS = ["⟨pad⟩", "⟨bos⟩", "⟨eos⟩", "⟨unk⟩"]  # no ASCII: sacreBLEU would split them
 WORD = re.compile(r"\w+(?:['-]\w+)*|[^\w\s]")
 
 
@@ -108,9 +108,7 @@ def encode_pairs(pairs, source, target):
     Args: pairs, list of (source, target) strings; source, target, a Vocabulary each.
     Returns: list of (x, y), each a list of int.
     """
-    return [
-        (source.encode(a) + [EOS], [BOS, *target.encode(b), EOS]) for a, b in pairs
-    ]
+    return [(source.encode(a) + [EOS], [BOS, *target.encode(b), EOS]) for a, b in pairs]
 
 
 def batches(pairs, source, target, B=64, epochs=1, seed=0):
@@ -132,9 +130,31 @@ def batches(pairs, source, target, B=64, epochs=1, seed=0):
         order = order[np.lexsort(sizes[order].T[::-1])]  # by len(x), then len(y)
         groups = [order[i : i + B] for i in range(0, len(order), B)]
         for g in rng.permutation(len(groups)):
-            x, y = zip(*(rows[i] for i in groups[g]))
+            x, y = zip(*(rows[i] for i in groups[g]), strict=True)
             out.append((pad(x), pad(y)))
     return out
+
+
+@torch.no_grad()
+def align(model, pairs, source, target, B=256):
+    """Where the model reads while it is led through a given translation.
+
+    Args: model(x, y), logits and weights (B, T, S), such as recurrent.Translator;
+    pairs, list of (source, target) strings; source, target, a Vocabulary each; B,
+    sentences a batch.
+    Returns: list of arrays (T, S), rows: the target's words and EOS, columns: the
+    source's words and EOS.
+    Raises: ValueError if B is not a positive integer.
+    """
+    expect_sizes(B=B)
+    maps = []
+    for start in range(0, len(pairs), B):
+        rows = encode_pairs(pairs[start : start + B], source, target)
+        x, y = (pad(side) for side in zip(*rows, strict=True))
+        _, weights = model(x, y[:, :-1])
+        for one, (a, b) in zip(weights, rows, strict=True):
+            maps.append(one[: len(b) - 1, : len(a)].numpy())
+    return maps
 
 
 def translate(model, sentences, source, target, decode, B=256):

@@ -95,7 +95,9 @@ def one_row(tokens, weights, v, out, query):
     low.axhline(0, lw=0.5, color=INK)
     low.axvline(0, lw=0.5, color=INK)
     start = np.zeros(2)
-    for s in np.argsort(-weights):  # the largest step first
+    for s in np.argsort(
+        np.arctan2(*v.T[::-1])
+    ):  # by direction: the walk only bends left
         low.plot(*v[s], MARK["value"], color=VALUE, ms=7)
         low.annotate(tokens[s], v[s], (6, 4), textcoords="offset points", color=VALUE)
         arrow(low, start, start + weights[s] * v[s], VALUE)
