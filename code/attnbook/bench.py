@@ -197,24 +197,33 @@ def row(variant, T, decoded, name, racer, times, floor):
 
 
 def peak_bytes(variant, T, name):
-    """Memory that a prefill and one token add at most, in a process of its own."""
+    """Bytes that a prefill and one token add at most, in a process of its own."""
     command = [sys.executable, "-m", "attnbook.bench", "--peak", variant, str(T), name]
     return int(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
+def largest_size():
+    """The largest size of this process so far, in bytes (on Linux: since a reset)."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [r for r in status.read_text().splitlines() if r.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
+
+
 @torch.inference_mode()
 def print_peak(variant, T, name):
-    """Print the growth of this process's largest size, in bytes (Linux, macOS)."""
+    """Print by how much a prefill and one token make this process larger, in bytes."""
     racer = racers(variant, T + 1)[name]
     prompt, token = torch.randn(1, T, C), torch.randn(1, 1, C)
     racer(prompt[:, :1])  # load what is loaded once
     racer.reset()
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+    before = largest_size()
     racer(prompt)
     racer(token)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print((after - before) * unit)
+    print(largest_size() - before)
 
 
 def table(rows):

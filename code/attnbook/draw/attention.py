@@ -70,6 +70,8 @@ def chain(tokens, x, q, k, v, scores, weights, out, mask=None):
                 fmt="{:.2f}" if share else "{:.1f}",
                 limits=(0, 1) if share else (-reach, reach),
             )
+            for number in ax.texts:
+                number.set_fontsize(9)
             size = f"{matrix.shape[0]} × {matrix.shape[1]}"
             ax.set_title(f"{name}  {size}", color=colour, loc="left", pad=4)
             x0 += wide + (gap if not square else 0.1)
