@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from attnbook import cost
 from attnbook.masks import causal
+from attnbook.multihead import causal_attention
 
 T, S, D, H, C = 3, 5, 7, 2, 11
 
@@ -82,3 +85,19 @@ def test_score_bytes():
 def test_bad_input_is_named(call, name):
     with pytest.raises(ValueError, match=f"^{name}: got .*, expected "):
         call()
+
+
+@given(st.integers(1, 150), st.integers(0, 30))
+def test_pairs_in_blocks_are_those_that_our_kernel_computes(T, past):
+    q, k = torch.ones(1, H, T, D), torch.ones(1, H, T + past, D)
+    with FlopCounterMode(display=False) as counter:
+        causal_attention(q, k, k)
+    scored = cost.pairs_in_blocks(T, T + past)
+    assert counter.get_total_flops() == 4 * D * H * scored
+    assert cost.pairs_in_blocks(T, T + past, rows=1) == cost.pairs(T, T + past, True)
+    assert cost.pairs_in_blocks(T, T + past, rows=T) == T * (T + past)
+
+
+def test_pairs_in_blocks_refuses_more_queries_than_keys():
+    with pytest.raises(ValueError, match="T: got 5, expected at most S = 3"):
+        cost.pairs_in_blocks(5, 3)

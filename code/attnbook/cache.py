@@ -208,9 +208,10 @@ def quantise(x):
     Returns: int8 (..., D) and the scale (..., 1): x is about integer x scale, wrong by
     at most half a scale. A vector of zeros has the scale 1.
     """
-    top = x.abs().amax(dim=-1, keepdim=True)
-    scale = torch.where(top > 0, top / 127, 1)
-    return (x / scale).round().to(torch.int8), scale
+    scale = x.abs().amax(dim=-1, keepdim=True) / 127
+    scale = torch.where(scale > 0, scale, 1)
+    levels = (x.float() / scale.float()).round()  # 16 bits would round past 127
+    return levels.clamp(-127, 127).to(torch.int8), scale
 
 
 def check_entry(name, new, held, dtype=None, T=None):

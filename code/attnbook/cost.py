@@ -22,6 +22,25 @@ def pairs(T, S=None, causal=False):
     return T * (S - T) + T * (T + 1) // 2
 
 
+def pairs_in_blocks(T, S=None, rows=64):
+    """How many pairs are scored a block of rows at a time, as `causal_attention` does.
+
+    A block meets the keys up to its own last position: what is forbidden to the whole
+    block is skipped, the corner that is forbidden to its first rows is not.
+    Args: T, queries, the last of S positions; S, keys (T if None); rows, queries in a
+    block. Returns: int, at least `pairs(T, S, causal=True)`; equal to it for rows = 1.
+    Raises: ValueError unless 0 < T <= S and rows > 0.
+    """
+    S = T if S is None else S
+    expect_sizes(T=T, S=S, rows=rows)
+    expect(T <= S, "T", T, f"at most S = {S}")
+    ends = [min(start + rows, T) for start in range(0, T, rows)]
+    return sum(
+        (end - start) * (S - T + end)
+        for start, end in zip(range(0, T, rows), ends, strict=True)
+    )
+
+
 def attention_flops(T, D, S=None, H=1, causal=False):
     """FLOPs of Q K^T and A V: the part that grows with the square of the length.
 

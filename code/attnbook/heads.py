@@ -18,7 +18,7 @@ def mean_distance_np(weights):
     Args: weights (..., T, S), rows summing to 1, the queries being the last T of the S
     positions (causal or not: a look ahead counts as a distance too).
     Returns: (...), in tokens, from 0 to S - 1. Raises: ValueError if T > S.
-    Source: "attention distance", Dosovitskiy et al. 2021, arXiv:2010.11929, Figure 7.
+    Source: "attention distance", Dosovitskiy et al. 2021, arXiv:2010.11929, sec. 4.5.
     """
     T, S = check_weights(weights)
     away = np.abs(np.arange(S - T, S)[:, None] - np.arange(S))  # (T, S)
@@ -87,7 +87,7 @@ def ablated(layer, head, value=0.0):
     MultiHeadAttention; head, from 0; value, what stands in place of the head's output:
     0, or a tensor (D,), such as its mean.
     Raises: ValueError if there is no such head.
-    Source: Michel et al. 2019, arXiv:1905.10650, section 3.1 (with zeros).
+    Source: Michel et al. 2019, arXiv:1905.10650, with zeros.
     """
     expect(0 <= head < layer.H, "head", head, f"0 to H - 1 = {layer.H - 1}")
     own = slice(head * layer.D, (head + 1) * layer.D)

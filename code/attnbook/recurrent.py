@@ -59,7 +59,7 @@ def additive_attention_np(query, keys, Wq, Wk, v, mask=None):
     nothing may be attended. Raises: ValueError if a size does not fit.
     Source: Bahdanau, Cho, Bengio 2014, arXiv:1409.0473, section 3.1 and A.1.2.
     """
-    _expect_additive(query, keys, Wq, Wk, v, mask)
+    check_additive(query, keys, Wq, Wk, v, mask)
     hidden = np.tanh((query @ Wq.T)[..., None, :] + keys @ Wk.T)  # (..., S, P)
     scores = hidden @ v  # (..., S)
     if mask is not None:
@@ -69,15 +69,17 @@ def additive_attention_np(query, keys, Wq, Wk, v, mask=None):
     return context, weights
 
 
-def _expect_additive(query, keys, Wq, Wk, v, mask):
+def check_additive(query, keys, Wq, Wk, v, mask):
+    """Raise ValueError unless the sizes of additive attention fit together."""
     P = v.shape[0]
     D, K = query.shape[-1], keys.shape[-1]
     expect(tuple(Wq.shape) == (P, D), "Wq", tuple(Wq.shape), (P, D))
     expect(tuple(Wk.shape) == (P, K), "Wk", tuple(Wk.shape), (P, K))
-    _expect_mask(mask, keys)
+    check_mask(mask, keys)
 
 
-def _expect_mask(mask, keys):
+def check_mask(mask, keys):
+    """Raise ValueError unless the mask, if any, has one value for each key."""
     if mask is not None:
         want = tuple(keys.shape[:-1])
         expect(tuple(mask.shape) == want, "mask", tuple(mask.shape), want)
@@ -93,7 +95,7 @@ def additive_scores(query, keys, v):
     Raises: ValueError if a size does not fit.
     Source: Bahdanau, Cho, Bengio 2014, arXiv:1409.0473, A.1.2.
     """
-    _expect_widths(query, keys)
+    check_widths(query, keys)
     expect(tuple(v.shape) == (keys.shape[-1],), "v", tuple(v.shape), keys.shape[-1:])
     return torch.tanh(query[:, None] + keys) @ v
 
@@ -105,7 +107,7 @@ def dot_scores(query, keys):
     Raises: ValueError if the widths differ.
     Source: Luong, Pham, Manning 2015, arXiv:1508.04025, section 3.1.
     """
-    _expect_widths(query, keys)
+    check_widths(query, keys)
     return torch.einsum("bd,bsd->bs", query, keys)
 
 
@@ -121,7 +123,8 @@ def general_scores(query, keys, W):
     return dot_scores(query, keys @ W.T)
 
 
-def _expect_widths(query, keys):
+def check_widths(query, keys):
+    """Raise ValueError unless query (B, D) and keys (B, S, D) agree in B and D."""
     want = (keys.shape[0], keys.shape[-1])
     expect(tuple(query.shape) == want, "query", tuple(query.shape), want)
 
@@ -135,7 +138,7 @@ def read(scores, values, mask=None):
     """
     want = tuple(values.shape[:-1])
     expect(tuple(scores.shape) == want, "scores", tuple(scores.shape), want)
-    _expect_mask(mask, values)
+    check_mask(mask, values)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
     weights = softmax(scores)
@@ -148,7 +151,7 @@ def additive_attention(query, keys, Wq, Wk, v, mask=None):
     Args: query (B, D); keys (B, S, K); Wq (P, D); Wk (P, K); v (P,); mask (B, S).
     Returns: context (B, K), weights (B, S). Raises and source: as its twin.
     """
-    _expect_additive(query, keys, Wq, Wk, v, mask)
+    check_additive(query, keys, Wq, Wk, v, mask)
     return read(additive_scores(query @ Wq.T, keys @ Wk.T, v), keys, mask)
 
 
@@ -162,7 +165,7 @@ def ends(keys, mask):
     Source: the summary c of Cho et al. 2014, arXiv:1406.1078, for two directions.
     """
     expect(keys.shape[-1] % 2 == 0, "keys", tuple(keys.shape), "an even width")
-    _expect_mask(mask, keys)
+    check_mask(mask, keys)
     expect(bool(mask.any(dim=1).all()), "mask", "an empty row", "a word in each row")
     forward, backward = keys.chunk(2, dim=-1)
     rows = torch.arange(len(keys), device=keys.device)

@@ -1,9 +1,14 @@
-"""The real text that the chapters use, shipped with the package and checked before use.
+"""The data that the chapters use, shipped with the package and checked before use.
+
+Real text; the attention of released models; tables that papers print; and the results
+of the experiments that take longer than a page should.
 
 Sources and licences are in the README beside the files.
 """
 
 import hashlib
+import json
+import tomllib
 from importlib.resources import files
 
 from attnbook.check import expect
@@ -55,3 +60,46 @@ def tinyshakespeare():
     Returns: str.
     """
     return read("tinyshakespeare.txt")
+
+
+def configs():
+    """How released models attend, from their configurations.
+
+    Returns: dict of name to a dict, in the order of the file: developer, released
+    ("2024-04"), kind ("dense" or "sparse"), parameters and active (str), layers, C, H,
+    D, Dv (width of a value where it is not D), context (tokens), gallery_kib (KiB a
+    token as the LLM Architecture Gallery has it), config ("read" or "secondary"), note,
+    sources (list of str), groups (list of dict: kind, layers, and Hkv, D and perhaps
+    window, or latent and rope). None where a number was not found.
+    Source: the configurations, named model by model.
+    """
+    fields = "developer released kind parameters active layers C H D Dv context"
+    fields = [*fields.split(), "gallery_kib", "config", "note", "sources", "groups"]
+    models = tomllib.loads(read("attention_configs.toml"))["models"]
+    return {m["name"]: {field: m.get(field) for field in fields} for m in models}
+
+
+def published(name):
+    """A table as a paper prints it.
+
+    Args: name, such as "shazeer2019-2" (first author, year, number of the table).
+    Returns: dict: title, source, cite (key of the bibliography), seen ("paper", or
+    "tables" if read in copies of the table), units, rows (list of dict).
+    Raises: ValueError if there is no such table.
+    """
+    tables = tomllib.loads(read("published_tables.toml"))
+    expect(name in tables, "name", repr(name), f"one of {sorted(tables)}")
+    return tables[name]
+
+
+def results(name):
+    """The stored results of an experiment.
+
+    Args: name, of a script in the folder experiments of the repository.
+    Returns: dict: settings, machine (in general words), seconds, runs (list of dict).
+    Raises: ValueError if there are none.
+    """
+    folder = files(__name__).joinpath("results")
+    names = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".json"))
+    expect(name in names, "name", repr(name), f"one of {names}")
+    return json.loads(folder.joinpath(f"{name}.json").read_text())
