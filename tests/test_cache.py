@@ -113,6 +113,18 @@ def test_eight_bits_are_close_and_small():
     assert len(cache) == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_quantising_a_narrow_type_never_overflows(dtype):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, D, generator=g).to(dtype)
+    narrow, scale = quantise(x)
+    assert scale.dtype == dtype and narrow.abs().max() == 127
+    error = (narrow.float() * scale.float() - x.float()).abs()
+    assert (error <= 0.501 * scale.float()).all()
+    tiny, scale = quantise(torch.full((1, D), torch.finfo(dtype).smallest_normal / 9))
+    assert (tiny * scale).isfinite().all()
+
+
 def test_quantising_zeros_is_exact():
     narrow, scale = quantise(torch.zeros(2, 3))
     assert torch.equal(narrow * scale, torch.zeros(2, 3))

@@ -35,12 +35,8 @@ def storage_bytes(*tensors):
     Args: tensors, or None for what is not there yet.
     Returns: int; a storage that several tensors share counts once.
     """
-    held = {}
-    for t in tensors:
-        if t is not None:
-            storage = t.untyped_storage()
-            held[storage.data_ptr()] = storage.nbytes()
-    return sum(held.values())
+    stores = [t.untyped_storage() for t in tensors if t is not None]
+    return sum({s._cdata: s.nbytes() for s in stores}.values())
 
 
 class KVCache:
