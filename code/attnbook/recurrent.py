@@ -174,7 +174,7 @@ def ends(keys, mask):
 
 
 # --- readers: the part that differs between the models -------------------------------
-# P reader has two methods. prepare(keys, mask) runs once a sentence. forward(query,
+# A reader has two methods. prepare(keys, mask) runs once a sentence. forward(query,
 # prepared, keys, mask) runs once a step and gives (context, weights or None).
 
 
@@ -265,7 +265,7 @@ class General(nn.Module):
 
 
 class Encoder(nn.Module):
-    """P bidirectional GRU: one state for each source word, from both sides.
+    """A bidirectional GRU: one state for each source word, from both sides.
 
     Args: words, the size of the source vocabulary; E, width of a word vector; K, width
     of a state, half of it for each direction.
@@ -300,7 +300,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """P GRU that reads the source through `reader` before each step.
+    """A GRU that reads the source through `reader` before each step.
 
     Args: words, the size of the target vocabulary; E, width of a word vector; D, width
     of the state; K, width of an encoder state; reader, an unbuilt reader, called as
