@@ -83,22 +83,24 @@ def causal_attention(q, k, v, scale=None, rows=64):
     B, H, T, D = q.shape
     past = k.shape[2] - T
     scale = D**-0.5 if scale is None else scale
-    q = (q * scale).reshape(B, -1, G, T, D)  # (B, Hkv, G, T, D)
+    k, v = k.flatten(0, 1), v.flatten(0, 1)  # (B * Hkv, S, D), (B * Hkv, S, Dv)
+    q = (q * scale).reshape(len(k), G, T, D)  # (B * Hkv, G, T, D)
     if T == 1:  # one query sees all keys
-        weights = (q.flatten(2, 3) @ k.mT).softmax(dim=-1)  # (B, Hkv, G, S)
-        return (weights @ v).view(B, H, 1, -1)
+        weights = torch.bmm(q.flatten(1, 2), k.mT).softmax(dim=-1)  # (B * Hkv, G, S)
+        return torch.bmm(weights, v).view(B, H, 1, -1)
     hidden = ~causal(rows, xp=torch).to(q.device)
     out = q.new_empty(*q.shape[:-1], v.shape[-1])
     for start in range(0, T, rows):
-        block = q[:, :, :, start : start + rows]
-        r = block.shape[3]
+        block = q[:, :, start : start + rows]
+        r = block.shape[2]
         seen = past + start + r
-        scores = block.flatten(2, 3) @ k[:, :, :seen].mT  # (B, Hkv, G * r, seen)
-        corner = scores.unflatten(2, (G, r))[..., seen - r :]
+        scores = block.flatten(1, 2) @ k[:, :seen].mT  # (B * Hkv, G * r, seen)
+        corner = scores.unflatten(1, (G, r))[..., seen - r :]
         corner.masked_fill_(hidden[:r, :r], -math.inf)
-        result = scores.softmax(dim=-1) @ v[:, :, :seen]
-        out[:, :, :, start : start + r] = result.unflatten(2, (G, r))
-    return out.flatten(1, 2)  # (B, H, T, Dv)
+        keep = None if torch.is_grad_enabled() else scores  # in place, if it may be
+        result = torch.softmax(scores, dim=-1, out=keep) @ v[:, :seen]
+        out[:, :, start : start + r] = result.unflatten(1, (G, r))
+    return out.view(B, H, T, -1)
 
 
 class MultiHeadAttention(nn.Module):
