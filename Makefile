@@ -23,6 +23,10 @@ bench: venv ## race our layers against transformers and the floor: bench.json
 experiments: venv ## rerun the long experiments whose results the chapters plot
 	.venv/bin/python experiments/heads.py
 	.venv/bin/python experiments/uptrain.py
+	.venv/bin/python experiments/latent.py
+	.venv/bin/python experiments/window.py
+	.venv/bin/python experiments/louder.py
+	.venv/bin/python experiments/gates.py
 
 serve: book ## serve the site on this machine
 	@echo "Open http://127.0.0.1:$(PORT)/ (stop with Ctrl-C)"

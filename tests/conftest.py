@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from hypothesis import settings
 
 import notebooks
+from attnbook import draw
 
 # The same examples on every run, and no deadline: timing never decides a test.
 settings.register_profile("book", deadline=None, derandomize=True, max_examples=50)
@@ -61,3 +63,11 @@ def house(tmp_path):
 @pytest.fixture(scope="session")
 def root():
     return Path(notebooks.ROOT)
+
+
+@pytest.fixture
+def look():
+    """The book's style for a test that draws, and no figure left open after it."""
+    draw.use_style()
+    yield
+    plt.close("all")

@@ -13,6 +13,8 @@ from attnbook.cache import (
     quantise,
     storage_bytes,
 )
+from attnbook.grouped import GroupedQueryAttention
+from attnbook.latent import LatentAttention
 
 B, Hkv, D, Dv = 2, 3, 5, 7
 
@@ -79,6 +81,26 @@ def test_texts_of_different_lengths_share_a_cache():
     assert len(cache) == 5
     assert torch.equal(seen_k[0, :, :3], torch.cat([k[0, :, :2], next_k[0]], dim=1))
     assert torch.equal(seen_v[1, :, :5], torch.cat([v[1], next_v[1]], dim=1))
+
+
+@pytest.fixture
+def dirty():
+    """Memory that nobody has written to yet holds NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_a_slot_that_nobody_wrote_to_does_no_harm(dirty):
+    """A short text beside a long one: its weight there is 0, and 0 x NaN is NaN."""
+    assert torch.empty(3).isnan().all()
+    latent = LatentAttention(12, 4, R=5, Dn=3, Dr=2)
+    for layer in (GroupedQueryAttention(12, 4, 2), latent):
+        cache, x = layer.new_cache(2, 9), torch.randn(2, 4, 12)
+        layer(x[:, :3], cache)
+        out = layer(x[:, 3:], cache, torch.tensor([[3], [7]]))
+        alone = layer(x[:1])[:, 3:]
+        torch.testing.assert_close(out[:1], alone)
 
 
 def test_reset_crop_and_select():

@@ -3,10 +3,11 @@
 import pytest
 import torch
 import transformers as tf
+from swapped import greedy, noise, shaken, tokens
 from torch import nn
 
 from attnbook import convert
-from attnbook.cache import KVCache, QuantisedCache
+from attnbook.cache import KVCache, LatentCache, QuantisedCache
 from attnbook.grouped import GroupedQueryAttention
 from attnbook.masks import causal
 
@@ -38,6 +39,21 @@ LONG = dict(
 )
 NO_WINDOW = dict(sliding_window=None)
 FALCON = TINY | dict(alibi=False)
+LATENT = TINY | dict(
+    num_key_value_heads=6,
+    q_lora_rank=22,
+    kv_lora_rank=20,
+    qk_rope_head_dim=8,
+    qk_nope_head_dim=12,
+    v_head_dim=10,
+    n_routed_experts=4,
+    num_experts_per_tok=2,
+    moe_intermediate_size=32,
+    first_k_dense_replace=1,
+    n_group=1,
+    topk_group=1,
+)
+MSCALE = YARN | dict(mscale=1.0, mscale_all_dim=0.7)
 
 
 def rope(**parameters):
@@ -100,6 +116,28 @@ CASES = {
         tf.FalconConfig,
         FALCON | dict(multi_query=False, bias=True, parallel_attn=False),
     ),
+    "deepseek v2": (tf.DeepseekV2ForCausalLM, tf.DeepseekV2Config, LATENT),
+    "deepseek v2 yarn": (
+        tf.DeepseekV2ForCausalLM,
+        tf.DeepseekV2Config,
+        LATENT | rope(**MSCALE) | dict(attention_bias=True),
+    ),
+    "deepseek v2 lite": (
+        tf.DeepseekV2ForCausalLM,
+        tf.DeepseekV2Config,
+        LATENT | dict(q_lora_rank=None),
+    ),
+    "deepseek v3": (tf.DeepseekV3ForCausalLM, tf.DeepseekV3Config, LATENT),
+    "deepseek v3 yarn": (
+        tf.DeepseekV3ForCausalLM,
+        tf.DeepseekV3Config,
+        LATENT | rope(**MSCALE) | dict(attention_bias=True),
+    ),
+    "deepseek v3 halves": (
+        tf.DeepseekV3ForCausalLM,
+        tf.DeepseekV3Config,
+        LATENT | dict(q_lora_rank=None, rope_interleave=False),
+    ),
     "falcon grouped": (
         tf.FalconForCausalLM,
         tf.FalconConfig,
@@ -113,34 +151,7 @@ def build(case, attention="eager", seed=0):
     model, config, sizes = CASES[case]
     torch.manual_seed(seed)
     made = model(config(**sizes, attn_implementation=attention)).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for _, p in sorted(made.named_parameters()):
-            noise = torch.randn(p.shape, generator=generator)
-            p.copy_(noise * 1.2 / p.shape[-1] ** 0.5 if p.ndim > 1 else p + 0.3 * noise)
-    return made
-
-
-def tokens(B=2, T=9):
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(1, 97, (B, T), generator=generator)
-
-
-@torch.no_grad()
-def greedy(model, ids, n=20):
-    return model.generate(ids, max_new_tokens=n, do_sample=False, use_cache=True)
-
-
-@torch.no_grad()
-def noise(model, ids, start):
-    """What float32 alone does to the reference: cached against uncached logits."""
-    full, worst = model(ids).logits, 0.0
-    past = model(ids[:, :start], use_cache=True).past_key_values
-    for t in range(start, ids.shape[1]):
-        step = model(ids[:, t : t + 1], past_key_values=past)
-        past = step.past_key_values
-        worst = max(worst, float((step.logits[:, 0] - full[:, t]).abs().max()))
-    return worst
+    return shaken(made, seed)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -158,10 +169,13 @@ def test_whole_models_speak_the_same_through_our_layers(case, attention):
     assert float((ours - logits).abs().max()) <= bound
     assert torch.equal(greedy(model, ids), text)
     held = [layer.cache for layer in past.layers]
-    assert all(type(c) is KVCache and len(c) == ids.shape[1] for c in held)
+    kind = LatentCache if case.startswith("deepseek") else KVCache
+    assert all(type(c) is kind and len(c) == ids.shape[1] for c in held)
 
 
-@pytest.mark.parametrize("case", ["gpt2", "llama", "qwen3", "falcon grouped"])
+@pytest.mark.parametrize(
+    "case", ["gpt2", "llama", "qwen3", "falcon grouped", "deepseek v2", "deepseek v3"]
+)
 def test_left_padding_and_chunks(case):
     model, ids = build(case, "sdpa"), tokens(T=9)
     ids[0, :4] = 0
@@ -181,8 +195,9 @@ def test_left_padding_and_chunks(case):
     assert float((chunked - whole).abs().max()) < 1e-5
 
 
-def test_beam_search_reorders_our_caches():
-    model, ids = build("llama", "sdpa"), tokens()
+@pytest.mark.parametrize("case", ["llama", "deepseek v3"])
+def test_beam_search_reorders_our_caches(case):
+    model, ids = build(case, "sdpa"), tokens()
     search = dict(max_new_tokens=9, num_beams=3, do_sample=False)
     with torch.no_grad():
         want = model.generate(ids, **search)
@@ -236,9 +251,6 @@ def test_what_is_no_layer_of_ours_is_named_and_left_alone():
         convert.from_torch(nn.Linear(2, 3))
     with pytest.raises(TypeError, match="Linear"):
         convert.swap_attention(nn.Linear(2, 3), capacity=4)
-    with pytest.raises(TypeError, match="window of 8"):
-        windowed = tf.MistralConfig(**GROUPED, sliding_window=8)
-        convert.swap_attention(tf.MistralForCausalLM(windowed))
     with pytest.raises(TypeError, match="ALiBi"):
         alibi = tf.FalconConfig(**TINY, alibi=True)
         convert.swap_attention(tf.FalconForCausalLM(alibi))

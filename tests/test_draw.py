@@ -1,8 +1,7 @@
-import io
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from drawn import svg, texts
 
 from attnbook import draw
 from attnbook.draw import attention as show
@@ -13,21 +12,7 @@ rng = np.random.default_rng(0)
 tokens = "to be or not to be".split()
 
 
-@pytest.fixture(autouse=True)
-def look():
-    draw.use_style()
-    yield
-    plt.close("all")
-
-
-def svg(fig):
-    file = io.StringIO()
-    fig.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
-
-
-def texts(fig):
-    return [text.get_text() for ax in fig.axes for text in ax.texts]
+pytestmark = pytest.mark.usefixtures("look")
 
 
 def rows(*shape):

@@ -2,19 +2,12 @@
 
 import io
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from attnbook import draw
 from attnbook.draw import cache as show
 
-
-@pytest.fixture(autouse=True)
-def look():
-    draw.use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("look")
 
 
 def race_rows():

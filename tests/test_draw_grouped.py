@@ -1,19 +1,12 @@
 """The figures of shared heads show the numbers that they are given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from attnbook import draw
 from attnbook.draw import grouped as show
 from attnbook.grouped import head_map_np
 
-
-@pytest.fixture(autouse=True)
-def look():
-    draw.use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("look")
 
 
 def test_maps_fill_what_is_read():

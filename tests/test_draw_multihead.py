@@ -1,10 +1,8 @@
 """The figures of several heads: what stands in them, and that labels keep apart."""
 
-import io
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from drawn import svg, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,21 +14,7 @@ L, H, T = 2, 3, 5
 rng = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def look():
-    draw.use_style()
-    yield
-    plt.close("all")
-
-
-def svg(fig):
-    file = io.StringIO()
-    fig.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
-
-
-def texts(fig):
-    return [text.get_text() for ax in fig.axes for text in ax.texts]
+pytestmark = pytest.mark.usefixtures("look")
 
 
 def test_maps_show_each_head_in_per_cent():

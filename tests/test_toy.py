@@ -183,6 +183,27 @@ def test_ibm1_finds_the_house():
     np.testing.assert_allclose(sums[sums > 0], 1)
 
 
+def test_spread_and_what_is_read_last():
+    even, sharp = np.full((4, 5), 1 / 5), np.eye(5)[[0, 3, 4, 4]]
+    assert alignment.spread(even) == pytest.approx(1)
+    assert alignment.spread(sharp) == pytest.approx(0, abs=1e-9)
+    assert alignment.words_to_come(sharp) == 0.5  # read by the last two of four
+    assert alignment.words_to_come(even) == 1.5
+    rng = np.random.default_rng(0)
+    whole = rng.dirichlet(np.ones(7), size=6)
+    cut = alignment.inner(whole)
+    assert cut.shape == (4, 5) and np.allclose(cut.sum(axis=1), 1)
+    assert np.allclose(cut[2] / whole[2, :5], cut[2, 0] / whole[2, 0])
+
+
+def test_like_is_compared_with_like():
+    values = np.array([1.0, 3, 5, 20, 40, np.nan])
+    sizes = np.array([3, 3, 4, 3, 4, 0])
+    picked = np.array([False, False, False, True, True, True])
+    assert alignment.like_for_like(values, sizes, picked & (sizes > 0)) == (30, 3.5)
+    assert alignment.like_for_like(values, sizes, picked) == (30, 3.5)
+
+
 def test_departure():
     assert alignment.departure(np.eye(6)) == 0
     assert alignment.departure(np.eye(101)[::-1]) == pytest.approx(0.5, abs=0.01)

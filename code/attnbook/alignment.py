@@ -6,8 +6,8 @@ Translation: Parameter Estimation", Computational Linguistics 19(2).
 
 import numpy as np
 
-from .check import expect, expect_sizes
-from .translation import UNK, detokenise
+from attnbook.check import expect, expect_sizes
+from attnbook.translation import UNK, detokenise
 
 
 def links_np(pairs):
@@ -97,3 +97,43 @@ def departure(weights):
     expect(T > 1 and S > 1, "weights", (T, S), "at least (2, 2)")
     reading = weights @ np.linspace(0, 1, S)
     return float(np.abs(reading - np.linspace(0, 1, T)).mean())
+
+
+def spread(weights):
+    """How widely an alignment reads: the entropy of its rows, 1 for even reading.
+
+    Args: weights (T, S), each row summing to 1, S of at least 2.
+    Returns: float from 0 (one source word a row) to 1, the mean over the rows.
+    """
+    weights = np.asarray(weights)
+    entropy = -(weights * np.log(weights + 1e-12)).sum(axis=1)
+    return float((entropy / np.log(weights.shape[1])).mean())
+
+
+def inner(weights):
+    """An alignment without the final mark and the end token, on both sides.
+
+    Args: weights (T, S), T and S over 2. Returns: (T - 2, S - 2), rows summing to 1.
+    """
+    cut = weights[:-2, :-2]
+    return cut / cut.sum(axis=1, keepdims=True)
+
+
+def words_to_come(weights):
+    """How many target words are unwritten when the last source word is read.
+
+    Args: weights (T, S). Returns: float; each row counts by how much it reads there.
+    """
+    column = weights[:, -1] / weights[:, -1].sum()
+    return float(len(weights) - 1 - column @ np.arange(len(weights)))
+
+
+def like_for_like(values, sizes, picked):
+    """The mean of the picked, and of the others at the same sizes.
+
+    Args: values (N,), NaN where there is none; sizes (N,), 0 there; picked (N,) bool.
+    Returns: two floats; the others are weighed as the picked ones' sizes are.
+    """
+    picked, others = picked & (sizes > 0), ~picked & (sizes > 0)
+    means = [values[others & (sizes == s)].mean() for s in sizes[picked]]
+    return float(values[picked].mean()), float(np.mean(means))

@@ -1,9 +1,8 @@
-"""A race: our layers, transformers' layers, and the floor, in one run.
+"""A race: our layers, transformers' layers, and the floor (racers.py), in one run.
 
-The floor is what no layer can do without: the projections, RoPE, and PyTorch's own
-kernel over storage set aside at the start. All racers hold the same weights, take the
-same text, and run in turn, round after round, so that a slow moment of the machine
-strikes all of them; what counts is the median of the ratios inside a round.
+All racers of a variant hold the same weights, take the same text, and run in turn,
+round after round, so that a slow moment of the machine strikes all of them; what counts
+is the median of the ratios inside a round.
 
     python -m attnbook.bench [--rounds N] [--out bench.json]
 """
@@ -19,118 +18,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from attnbook.cache import KVCache, storage_bytes
-from attnbook.grouped import GroupedQueryAttention
-from attnbook.multihead import MultiHeadAttention, merge_heads
-from attnbook.positions import Rope
+from attnbook.racers import DR, LAYERS, C, D, H, R, W, cache_bytes, racers
 
-C, H, D = 768, 12, 64
 PROMPTS, DECODED = (512, 2048), 128
-KV_HEADS = {"MHA": 12, "GQA": 4, "MQA": 1}
-RIVALS = ("transformers eager", "transformers sdpa")
-
-
-class Ours:
-    """A layer of the book and its cache."""
-
-    def __init__(self, layer, capacity):
-        self.layer = layer
-        self.cache = KVCache(1, layer.Hkv, capacity, layer.D)
-
-    def reset(self):
-        self.cache.reset()
-
-    def __call__(self, x):
-        return self.layer(x, self.cache)
-
-    @property
-    def held_bytes(self):
-        return self.cache.nbytes
-
-
-class Floor:
-    """Projections, RoPE and F.scaled_dot_product_attention, nothing else."""
-
-    def __init__(self, layer, capacity):
-        self.layer = layer
-        self.k, self.v = torch.empty(2, 1, layer.Hkv, capacity, D)
-        self.reset()
-
-    def reset(self):
-        self.n = 0
-
-    def __call__(self, x):
-        layer, T = self.layer, x.shape[1]
-        q, k, v = layer.project(x, torch.arange(self.n, self.n + T))
-        end = self.n + T
-        self.k[:, :, self.n : end], self.v[:, :, self.n : end] = k, v
-        self.n = end
-        k, v = self.k[:, :, :end], self.v[:, :, :end]
-        out = F.scaled_dot_product_attention(
-            q, k, v, is_causal=T > 1, enable_gqa=layer.Hkv < layer.H
-        )
-        return layer.out(merge_heads(out))
-
-    @property
-    def held_bytes(self):
-        return storage_bytes(self.k, self.v)
-
-
-class Theirs:
-    """A LlamaAttention of transformers with its DynamicCache."""
-
-    def __init__(self, layer, kind):
-        from transformers import LlamaConfig
-        from transformers.models.llama import modeling_llama as llama
-
-        config = LlamaConfig(
-            hidden_size=C, num_attention_heads=H, num_key_value_heads=layer.Hkv,
-            attn_implementation=kind, num_hidden_layers=1,
-        )  # fmt: skip
-        self.layer = llama.LlamaAttention(config, 0)
-        self.rotary = llama.LlamaRotaryEmbedding(config)
-        names = {"q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "out"}
-        for theirs, ours in names.items():
-            weights = getattr(layer, ours).state_dict()
-            getattr(self.layer, theirs).load_state_dict(weights)
-        self.eager = kind == "eager"
-        self.reset()
-
-    def reset(self):
-        from transformers import DynamicCache
-
-        self.cache = DynamicCache()
-
-    def __call__(self, x):
-        n, T = self.cache.get_seq_length(), x.shape[1]
-        mask = None
-        if self.eager:  # its mask is added to the scores
-            mask = torch.full((T, n + T), torch.finfo(x.dtype).min).triu(n + 1)
-            mask = mask[None, None]
-        table = self.rotary(x, torch.arange(n, n + T)[None])
-        past = self.cache
-        return self.layer(x, table, attention_mask=mask, past_key_values=past)[0]
-
-    @property
-    def held_bytes(self):
-        return sum(storage_bytes(a.keys, a.values) for a in self.cache.layers)
-
-
-def racers(variant, capacity):
-    """All implementations of a variant with the same weights, by name."""
-    torch.manual_seed(0)
-    Hkv, rope = KV_HEADS[variant], Rope(D)
-    layer = (
-        MultiHeadAttention(C, H, rope=rope)
-        if Hkv == H
-        else GroupedQueryAttention(C, H, Hkv, rope=rope)
-    )
-    rivals = {name: Theirs(layer, name.split()[1]) for name in RIVALS}
-    return {"attnbook": Ours(layer, capacity), "floor": Floor(layer, capacity)} | rivals
+LENGTHS, STEPS = (4096, 8192, 16384, 32768), 64  # of the window alone
 
 
 def run(racer, prompt, tokens):
@@ -151,8 +46,8 @@ def run(racer, prompt, tokens):
 def race(variant, T, rounds, decoded=DECODED):
     """Race one variant at one length of prompt.
 
-    Args: variant, a key of KV_HEADS; T, tokens of the prompt; rounds, counted rounds
-    after one to warm up; decoded, tokens decoded after the prompt.
+    Args: variant, a key of racers.LAYERS; T, tokens of the prompt; rounds, counted
+    rounds after one to warm up; decoded, tokens decoded after the prompt.
     Returns: list of dict, a row for each implementation; times are medians.
     Raises: AssertionError if two implementations disagree.
     """
@@ -191,7 +86,7 @@ def row(variant, T, decoded, name, racer, times, floor):
         "prefill_x_floor_spread": [min(prefill_x), max(prefill_x)],
         "decode_x_floor": statistics.median(decode_x),
         "decode_x_floor_spread": [min(decode_x), max(decode_x)],
-        "cache_bytes": 2 * KV_HEADS[variant] * D * (T + decoded) * 4,
+        "cache_bytes": cache_bytes(variant, T + decoded),
         "held_bytes": racer.held_bytes,
     }
 
@@ -226,6 +121,52 @@ def print_peak(variant, T, name):
     print(largest_size() - before)
 
 
+@torch.inference_mode()
+def lengths(rounds, texts=LENGTHS, steps=STEPS):
+    """What our window layer takes at growing length: time, memory, and their powers.
+
+    Args: rounds, each with all lengths in turn; texts, the lengths of the prompts;
+    steps, tokens decoded after each.
+    Returns: dict: rows, a dict for each length; prefill_power and peak_power, the slope
+    of the line through the points on logarithmic axes (1: linear).
+    """
+    racer = racers("SWA", W)["attnbook"]
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.randn(1, max(texts), C, generator=generator)
+    tokens = torch.randn(steps, 1, 1, C, generator=generator)
+    run(racer, prompt[:, : min(texts)], tokens)
+    times = {T: [] for T in texts}
+    for _ in range(rounds):
+        for T in texts:
+            times[T].append(run(racer, prompt[:, :T], tokens)[:2])
+    rows = []
+    for T in texts:
+        prefill, decode = (statistics.median(t) for t in zip(*times[T], strict=True))
+        peak = peak_bytes("SWA", T, "attnbook")
+        rows.append({"prompt": T, "prefill_s": prefill, "peak_bytes": peak,
+                     "decode_tokens_per_s": steps / decode})  # fmt: skip
+    return {"rows": rows, "prefill_power": power(rows, "prefill_s"),
+            "peak_power": power(rows, "peak_bytes")}  # fmt: skip
+
+
+def power(rows, name):
+    """The exponent p of what grows as length^p: least squares of the logarithms."""
+    x, y = (np.log([r[key] for r in rows]) for key in ("prompt", name))
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def lengths_table(result):
+    """What `lengths` returns, as text."""
+    lines = [f"SWA, W = {W}: prompt  prefill ms  peak MiB  decode tok/s"]
+    for r in result["rows"]:
+        lines.append(
+            f"{r['prompt']:19}{r['prefill_s'] * 1e3:12.1f}"
+            f"{r['peak_bytes'] / 2**20:10.0f}{r['decode_tokens_per_s']:14.0f}"
+        )
+    time, peak = result["prefill_power"], result["peak_power"]
+    return "\n".join([*lines, f"prefill grows as T^{time:.2f}, memory as T^{peak:.2f}"])
+
+
 def table(rows):
     """The rows as text."""
     head = "variant prompt implementation       prefill ms  x floor"
@@ -246,6 +187,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="counted rounds")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--variants", nargs="+", default=list(LAYERS), choices=LAYERS)
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -254,7 +196,7 @@ def main():
         variant, T, name = options.peak
         return print_peak(variant, int(T), name)
     rows, rounds = [], options.rounds
-    for variant in tqdm(KV_HEADS, desc="variants"):
+    for variant in tqdm(options.variants, desc="variants"):
         for T in PROMPTS:
             rows += race(variant, T, rounds)
     for r in tqdm(rows, desc="peak memory"):
@@ -262,13 +204,17 @@ def main():
     meta = {
         "torch": torch.__version__, "python": platform.python_version(),
         "machine": platform.machine(), "threads": options.threads,
-        "rounds": rounds, "C": C, "H": H, "D": D, "decoded": DECODED,
-        "dtype": "float32",
+        "rounds": rounds, "C": C, "H": H, "D": D, "W": W, "R": R, "Dr": DR,
+        "decoded": DECODED, "dtype": "float32",
     }  # fmt: skip
     print(f"torch {torch.__version__}, {options.threads} threads, {rounds} rounds")
     print("medians; x floor is a time in prefill and a speed in decoding")
     print(table(rows))
-    options.out.write_text(json.dumps({"meta": meta, "rows": rows}, indent=1) + "\n")
+    result = {"meta": meta, "rows": rows}
+    if "SWA" in options.variants:
+        result["lengths"] = lengths(rounds=5)
+        print(lengths_table(result["lengths"]))
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written: {options.out}")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from attnbook.attention import attention, attention_np, attention_weights
+from attnbook.cache import KVCache
 from attnbook.check import expect, expect_sizes
 from attnbook.masks import causal
 
@@ -68,7 +69,7 @@ def merge_heads(x):
     return x.transpose(1, 2).flatten(2)  # (B, T, H * D)
 
 
-def causal_attention(q, k, v, scale=None, rows=64):
+def causal_attention(q, k, v, scale=None, rows=96):
     """Causal attention without the T x T matrix: a block of rows at a time.
 
     A block of queries meets only the keys that it may see, so the forbidden half is
@@ -76,7 +77,8 @@ def causal_attention(q, k, v, scale=None, rows=64):
     rows of one product, so keys and values are never repeated (MHA: G = 1).
     Args: q (B, H, T, D); k (B, Hkv, S, D); v (B, Hkv, S, Dv), S >= T, the queries
     being the last T of the S; scale, 1 / sqrt(D) if None; rows, queries in a block.
-    Returns: (B, H, T, Dv), equal to `attention` under `masks.causal`.
+    Returns: (B, H, T, Dv), equal to `attention` under `masks.causal`, laid out in
+    memory so that `merge_heads` need not copy.
     Raises: ValueError naming the argument that does not fit.
     """
     G = check_groups(q, k, v)
@@ -88,19 +90,36 @@ def causal_attention(q, k, v, scale=None, rows=64):
     if T == 1:  # one query sees all keys
         weights = torch.bmm(q.flatten(1, 2), k.mT).softmax(dim=-1)  # (B * Hkv, G, S)
         return torch.bmm(weights, v).view(B, H, 1, -1)
-    hidden = ~causal(rows, xp=torch).to(q.device)
-    out = q.new_empty(*q.shape[:-1], v.shape[-1])
+    wall = q.new_full((rows, rows), -math.inf).triu(1)  # to be added to the scores
+    out = q.new_empty(B, T, H, v.shape[-1]).transpose(1, 2)
+    groups = out.unflatten(1, (-1, G))  # (B, Hkv, G, T, Dv)
+    room = None  # without a gradient, all blocks write their scores to one place
+    if not torch.is_grad_enabled():
+        room = q.new_empty(B * H * min(rows, T) * k.shape[1])
     for start in range(0, T, rows):
-        block = q[:, :, start : start + rows]
+        block = q[:, :, start : start + rows]  # (B * Hkv, G, r, D)
         r = block.shape[2]
         seen = past + start + r
-        scores = block.flatten(1, 2) @ k[:, :seen].mT  # (B * Hkv, G * r, seen)
-        corner = scores.unflatten(1, (G, r))[..., seen - r :]
-        corner.masked_fill_(hidden[:r, :r], -math.inf)
-        keep = None if torch.is_grad_enabled() else scores  # in place, if it may be
-        result = torch.softmax(scores, dim=-1, out=keep) @ v[:, :seen]
-        out[:, :, start : start + r] = result.unflatten(1, (G, r))
-    return out.view(B, H, T, -1)
+        result = attend_block(block, k[:, :seen], v[:, :seen], wall[:r, :r], room)
+        groups[..., start : start + r, :] = result.view(B, -1, G, r, v.shape[-1])
+    return out
+
+
+def attend_block(q, k, v, wall, room=None, softmax=torch.softmax):
+    """Attention of a block of rows; the groups of N = B * Hkv key heads side by side.
+
+    Args: q (N, G, r, D), the scale already in it; k (N, S, D); v (N, S, Dv); wall
+    (r, M), added to the scores of the last M keys: -inf where a row may not attend,
+    else 0; room, a tensor of at least N * G * r * S numbers for the scores to be
+    written to, or None (a new one); softmax, called as torch.softmax.
+    Returns: (N, G * r, Dv).
+    """
+    N, G, r, _ = q.shape
+    S, M = k.shape[1], wall.shape[1]
+    kept = None if room is None else room[: N * G * r * S].view(N, G * r, S)
+    scores = torch.bmm(q.flatten(1, 2), k.mT, out=kept)  # (N, G * r, S)
+    scores.unflatten(1, (G, r))[..., S - M :].add_(wall)
+    return torch.bmm(softmax(scores, dim=-1, out=kept), v)
 
 
 class MultiHeadAttention(nn.Module):
@@ -138,24 +157,22 @@ class MultiHeadAttention(nn.Module):
         q = normed_heads(self.q(x), self.H, self.q_norm)
         k = normed_heads(self.k(x), self.Hkv, self.k_norm)
         if self.rope is not None:
-            q, k = self.rope(q, positions), self.rope(k, positions)
+            q, k = self.rope.each(positions, q, k)
         return q, k, split_heads(self.v(x), self.Hkv)
 
     def forward(self, x, cache=None, positions=None, mask=None):
-        C = self.q.in_features
-        expect(x.ndim == 3 and x.shape[-1] == C, "x", tuple(x.shape), f"(B, T, {C})")
-        B, T, _ = x.shape
-        past = 0 if cache is None else len(cache)
-        if positions is None:
-            at, positions = None, torch.arange(past, past + T, device=x.device)
-        else:
-            at = None if mask is not None else positions.expand(B, T)
+        positions, at = places(x, self.q.in_features, cache, positions, mask)
         q, k, v = self.project(x, positions)
         if cache is not None:
             k, v = cache.append(k, v, at)
             if at is not None:
                 mask = at[:, None, :, None] >= torch.arange(k.shape[2], device=x.device)
         return self.out(merge_heads(self.attend(q, k, v, mask)))  # (B, T, C)
+
+    def new_cache(self, B, capacity, kind=KVCache):
+        """An empty cache for B texts of up to `capacity` tokens; kind, its class."""
+        like, sizes = self.k.weight, (B, self.Hkv, capacity, self.D)
+        return kind(*sizes, dtype=like.dtype, device=like.device)
 
     def weights(self, x, positions=None):
         """The matrices A of all heads for x (B, T, C): (B, H, T, T), causal."""
@@ -171,6 +188,21 @@ class MultiHeadAttention(nn.Module):
         if mask is None:
             return causal_attention(q, k, v, self.scale)
         return attention(q, k, v, mask, self.scale)
+
+
+def places(x, C, cache=None, positions=None, mask=None):
+    """Where the tokens of x stand, for RoPE, and in which slots a cache keeps them.
+
+    Args: x (B, T, C); cache, positions, mask, as a layer is called with.
+    Returns: positions (T,) or (B, T); slots (B, T), or None: in the order of arrival.
+    Raises: ValueError if x is not (B, T, C).
+    """
+    expect(x.ndim == 3 and x.shape[-1] == C, "x", x.shape, f"(B, T, {C})")
+    B, T, _ = x.shape
+    if positions is not None:
+        return positions, positions.expand(B, T) if mask is None else None
+    past = 0 if cache is None else len(cache)
+    return torch.arange(past, past + T, device=x.device), None
 
 
 def normed_heads(x, H, norm=None):
@@ -193,10 +225,10 @@ def check_split(x, H):
 
 def check_groups(q, k, v):
     """G = H / Hkv, or ValueError unless q, k and v fit together."""
-    expect(q.ndim == 4, "q", tuple(q.shape), "(B, H, T, D)")
+    expect(q.ndim == 4, "q", q.shape, "(B, H, T, D)")
     B, H, T, D = q.shape
     fits = k.ndim == 4 and (k.shape[0], k.shape[3]) == (B, D) and k.shape[2] >= T
-    expect(fits, "k", tuple(k.shape), f"({B}, Hkv, S, {D}) with S of at least {T}")
-    expect(tuple(v.shape[:3]) == tuple(k.shape[:3]), "v", tuple(v.shape), "rows as k")
+    expect(fits, "k", k.shape, f"({B}, Hkv, S, {D}) with S of at least {T}")
+    expect(v.shape[:3] == k.shape[:3], "v", v.shape, "rows as k")
     expect(H % k.shape[1] == 0, "Hkv", k.shape[1], f"a divisor of H = {H}")
     return H // k.shape[1]

@@ -143,6 +143,7 @@ class Rope:
     freqs, in place of theta: (D / 2,) radians a position, or a function of the length
     of the text that returns them (dynamic NTK); scale, a factor on both tables (YaRN).
     Called with x (B, H, T, D or wider) and positions (T,) or (B, T), 0 or more.
+    `rope.each(positions, q, k)` turns several tensors, and looks the angles up once.
     Returns: the shape and type of x. Raises: ValueError if D is odd or a shape differs.
     """
 
@@ -165,17 +166,23 @@ class Rope:
         return made
 
     def __call__(self, x, positions):
-        check_positions(x, positions)
-        fits = x.shape[-1] >= self.D
-        expect(fits, "x", tuple(x.shape), f"a width of at least D = {self.D}")
-        table = self.table(int(positions.max()) + 1, x)
+        return next(self.each(positions, x))
+
+    def each(self, positions, *tensors):
+        """Turn each of the tensors (B, H, T, D or wider): they are yielded in order."""
+        like = tensors[0]
+        check_positions(like, positions)
+        table = self.table(int(positions.max()) + 1, like)
         cos, sin = (t[positions] for t in table)  # (T, D / 2) or (B, T, D / 2)
         if cos.ndim == 3:
             cos, sin = cos[:, None], sin[:, None]  # (B, 1, T, D / 2)
-        turned = self.turn(x[..., : self.D], cos, sin)
-        if x.shape[-1] == self.D:
-            return turned
-        return torch.cat([turned, x[..., self.D :]], dim=-1)
+        for x in tensors:
+            width = x.shape[-1]
+            expect(width >= self.D, "x", x.shape, f"a width of at least D = {self.D}")
+            turned = self.turn(x[..., : self.D], cos, sin)
+            if width > self.D:
+                turned = torch.cat([turned, x[..., self.D :]], dim=-1)
+            yield turned
 
 
 def check_positions(x, positions):

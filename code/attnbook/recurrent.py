@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attention import softmax, softmax_np
-from .check import expect
-from .translation import BOS, EOS, PAD
+from attnbook.attention import softmax, softmax_np
+from attnbook.check import expect
+from attnbook.translation import BOS, EOS, PAD
 
 # --- NumPy ---------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-from .check import expect, expect_sizes
+from attnbook.check import expect, expect_sizes
 
 PAD, BOS, EOS, UNK = range(4)  # padding, begin, end of sentence, unknown word
 MARKS = ["⟨pad⟩", "⟨bos⟩", "⟨eos⟩", "⟨unk⟩"]  # no ASCII: sacreBLEU would split them

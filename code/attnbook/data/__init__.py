@@ -67,14 +67,17 @@ def configs():
 
     Returns: dict of name to a dict, in the order of the file: developer, released
     ("2024-04"), kind ("dense" or "sparse"), parameters and active (str), layers, C, H,
-    D, Dv (width of a value where it is not D), context (tokens), gallery_kib (KiB a
-    token as the LLM Architecture Gallery has it), config ("read" or "secondary"), note,
-    sources (list of str), groups (list of dict: kind, layers, and Hkv, D and perhaps
-    window, or latent and rope). None where a number was not found.
+    D, Dv (width of a value where it is not D), context (tokens), full_at (list of the
+    layers, from 0, that are full where others are not), pattern (str, a letter a block,
+    where blocks hold one part each), gallery_kib (KiB a token as the LLM Architecture
+    Gallery has it), config ("read" or "secondary"), note, sources (list of str), groups
+    (list of dict: kind, layers, and Hkv, D and perhaps window, or latent, rope and
+    perhaps Rq, or rule, states, keys, D, Dv and K). None where a number was not found.
     Source: the configurations, named model by model.
     """
-    fields = "developer released kind parameters active layers C H D Dv context"
-    fields = [*fields.split(), "gallery_kib", "config", "note", "sources", "groups"]
+    fields = "developer released kind parameters active layers C H D Dv context full_at"
+    fields = [*fields.split(), "pattern", "gallery_kib", "config", "note", "sources"]
+    fields.append("groups")
     models = tomllib.loads(read("attention_configs.toml"))["models"]
     return {m["name"]: {field: m.get(field) for field in fields} for m in models}
 

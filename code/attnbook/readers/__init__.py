@@ -1,0 +1,1 @@
+"""Readers: our layer from a layer of transformers, a module for each family."""
