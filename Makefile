@@ -28,6 +28,9 @@ experiments: venv ## rerun the long experiments whose results the chapters plot
 	.venv/bin/python experiments/louder.py
 	.venv/bin/python experiments/gates.py
 
+poster: venv ## draw the cards of all models on one sheet: poster.pdf
+	$(BIN) attnbook poster --all -o poster.pdf
+
 serve: book ## serve the site on this machine
 	@echo "Open http://127.0.0.1:$(PORT)/ (stop with Ctrl-C)"
 	@$(BIN) http.server $(PORT) --bind 127.0.0.1 --directory _build/html
@@ -42,4 +45,4 @@ pins: ## make requirements.txt anew from requirements.in
 venv:
 	@PYTHON='$(PYTHON)' sh tools/venv.sh
 
-.PHONY: help book test bench experiments serve clean pins venv
+.PHONY: help book test bench experiments poster serve clean pins venv

@@ -361,9 +361,9 @@ def small_book(tmp_path):
 
 def test_map_reads_the_book(small_book):
     one, two, three = book_map.chapters(small_book)
-    assert (one["title"], one["needs"], one["uses"]) == ("One", [], ["data"])
-    assert (two["needs"], two["quotes"], two["uses"]) == (["01_one"], ["masks"], [])
-    assert (three["needs"], three["uses"]) == (["01_one"], ["masks", "toy"])
+    assert (one["title"], one["needs"], one["quotes"]) == ("One", [], [])
+    assert (two["needs"], two["quotes"]) == (["01_one"], ["masks"])
+    assert (three["needs"], three["quotes"]) == (["01_one"], [])
 
 
 def test_map_is_written_once_and_checked(small_book, capsys):
@@ -402,7 +402,7 @@ def test_map_of_this_book_is_fresh():
 
 
 def test_map_says_what_it_shows():
-    base = dict(title="X", quotes=[], uses=[])
+    base = dict(title="X", quotes=[])
     chain = [dict(base, slug=f"0{n}_x", number=n) for n in (1, 2, 3)]
     links = [[], ["01_x"], ["02_x"]]
     found = [dict(c, needs=n) for c, n in zip(chain, links, strict=True)]
@@ -412,8 +412,8 @@ def test_map_says_what_it_shows():
 
 
 def test_map_wraps_long_rows():
-    found = dict(slug="01_x", number=1, needs=[], quotes=["masks"], title="Word " * 14)
-    figure = book_map.book_map.plot([dict(found, uses=["a_long_name"] * 5)])
+    found = dict(slug="01_x", number=1, needs=[], title="Word " * 14)
+    figure = book_map.book_map.plot([dict(found, quotes=["a_long_name"] * 5)])
     width, height = figure.get_size_inches() * figure.dpi
     for text in figure.axes[0].texts:
         box = text.get_window_extent()

@@ -8,7 +8,6 @@ before it, where that is missing), the modules from its cells.
 """
 
 import argparse
-import ast
 import io
 import json
 import re
@@ -37,28 +36,11 @@ def files_of(toc):
         yield from files_of({k: v for k, v in entry.items() if k != "file"})
 
 
-def modules_in(code, names):
-    """Modules of attnbook that Python code imports; names, all that there are."""
-    code = re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.M)
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            dotted = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            dotted = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in dotted:
-            head, _, rest = name.partition(".")
-            if head == "attnbook" and rest.split(".")[0] in names:
-                yield rest.split(".")[0]
-
-
 def chapters(root=ROOT):
     """The numbered notebooks of the book, as `attnbook.draw.book_map.plot` wants them.
 
     Raises: ValueError if a chapter has no title or needs one that is not before it.
     """
-    names = {p.stem for p in (root / "code" / "attnbook").iterdir()} - {"__init__"}
     found = []
     for file in files_of(
         yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
@@ -78,7 +60,6 @@ def chapters(root=ROOT):
             raise ValueError(f"{slug}: needs {needs}, expected some of {before}")
         code = [source for kind, source in cells if kind == "code"]
         quotes = {name for source in code for name in QUOTE.findall(source)}
-        uses = {name for source in code for name in modules_in(source, names)}
         found.append(
             {
                 "slug": slug,
@@ -86,7 +67,6 @@ def chapters(root=ROOT):
                 "title": heads[0],
                 "needs": list(needs),
                 "quotes": sorted(quotes - LEFT_OUT),
-                "uses": sorted(uses - quotes - LEFT_OUT),
             }
         )
     if not found:
@@ -112,8 +92,7 @@ def page(text, found):
 :alt: {book_map.describe(found)}
 
 The chapters, read off their notebooks. An arrow leads from a chapter to one that stands
-on it; squares mark the modules of `attnbook` that a chapter shows and explains, slanted
-names those that it only uses.
+on it; squares mark the modules of `attnbook` that a chapter shows and explains.
 ```
 """
     if not BLOCK.search(text):

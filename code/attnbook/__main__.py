@@ -4,14 +4,18 @@ import functools
 import json
 import textwrap
 from itertools import zip_longest
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
 from attnbook import __version__, models
+from attnbook.check import expect
 from attnbook.models.architecture import MIXERS
 from attnbook.models.fit import bytes_of, count_of
 from attnbook.models.ledger import BITS
+from attnbook.models.source import there
+from attnbook.models.words import human, number
 
 LEGEND = "\n".join(f"  {letter}  {name}: {what}" for name, (letter, what)
                    in MIXERS.items())  # fmt: skip
@@ -87,6 +91,8 @@ def cli():
     attnbook fit config.json --memory 80GB --dtype fp8
     attnbook diff meta-llama/Meta-Llama-3-8B mistralai/Mistral-7B-v0.1
     attnbook list --mixer window
+    attnbook card openai/gpt-oss-120b -o card.svg
+    attnbook poster --all -o poster.pdf
 
     For completion in bash: eval "$(_ATTNBOOK_COMPLETE=bash_source attnbook)"
     (zsh_source and fish_source for the other two).
@@ -221,18 +227,27 @@ def export_model(config):
 @config_argument("a")
 @config_argument("b")
 @size_options
+@click.option("-o", "--output", metavar="FILE",
+              help="Draw it too: .svg, .png or .pdf.")  # fmt: skip
 @as_json
 @refusing
-def diff(a, b, context, batch, dtype, as_json):
+def diff(a, b, context, batch, dtype, output, as_json):
     """What differs between two models, A and B.
 
     The layers of both as strips, one letter a layer (attnbook kv --help has the
-    legend), the sizes that differ, and the two caches side by side.
+    legend), the sizes that differ, and the two caches side by side. With -o the same as
+    a figure, at 16 bits a number.
     """
+    check_output(output)
     first, second = models.load(a), models.load(b)
     limits = [one.context for one in (first, second) if one.context]
     context = context if context is not None else min(limits, default=8192)
     found = models.compare(first, second, context, batch, dtype)
+    if output is not None:
+        draw = drawing()
+        figure = draw.pair.plot(first, second, context)
+        said = draw.pair.describe(first, second, context)
+        draw.sheet.save(figure, output, f"{first.name} and {second.name}", said)
     if as_json:
         click.echo(dump(found | {"context": context, "batch": batch, "dtype": dtype}))
         return
@@ -245,6 +260,125 @@ def diff(a, b, context, batch, dtype, as_json):
     for name, pair in found["ledger"].items():
         ours, theirs = map(human, pair)
         click.echo(f"  {LABELS[name]:<42}{ours:>13}  |  {theirs}")
+    if output is not None:
+        click.echo(f"\nwrote {output}")
+
+
+@cli.command()
+@config_argument()
+@click.option("-o", "--output", metavar="FILE", required=True,
+              help="Where to: .svg, .png or .pdf.")  # fmt: skip
+@refusing
+def card(config, output):
+    """Draw the card of CONFIG.
+
+    Layers, heads, sizes, positions, and the cache at 8,192 tokens, at 131,072 and at
+    the model's maximum. The ground is transparent and the ink grey, for light pages and
+    dark ones; the same in words stands in the file, for screen readers.
+    """
+    check_output(output)
+    found = models.load(config)
+    row, draw = row_of(config, found), drawing()
+    said = draw.card_words.describe(found, row)
+    figure = draw.card.plot(found, row)
+    draw.sheet.save(figure, output, f"Card of {found.name}", said)
+    click.echo(f"wrote {output}")
+
+
+@cli.command()
+@click.argument(
+    "folder",
+    required=False,
+    metavar="[DIR]",
+    type=click.Path(exists=True, file_okay=False),
+)
+@click.option("--all", "everything", is_flag=True, help="All models of the gallery.")
+@click.option("-o", "--output", metavar="FILE", required=True, help="A name in .pdf.")
+@click.option(
+    "--paper",
+    default="A1",
+    show_default=True,
+    metavar="SIZE",
+    help="A0 to A4, or width x height such as 841x594mm.",
+)
+@click.option("--title", default="Attention in modern LLMs", show_default=True)
+@refusing
+def poster(folder, everything, output, paper, title):
+    """Draw the cards of all files in DIR, or of the gallery, on one sheet.
+
+    DIR holds config.json files under any name that ends in .json, or folders with a
+    config.json each. Cards are as large as the paper allows. Text has at least 6
+    points: where the cards do not fit on one sheet so, there are several.
+    """  # fmt: skip
+    check_output(output, ("pdf",))
+    draw = drawing().poster
+    draw.paper_size(paper)
+    chosen = models_of(folder, everything)
+    figures = draw.poster(chosen, paper, title, progress=progress("cards"))
+    count = draw.save_poster(figures, output, title, progress=progress("sheets"))
+    sheets = "1 sheet" if count == 1 else f"{count} sheets"
+    click.echo(f"wrote {output}: {len(chosen)} models on {sheets}")
+
+
+def drawing():
+    """attnbook.draw, its look set; Matplotlib is loaded only where it is needed."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from attnbook import draw
+    from attnbook.draw import card, card_words, pair, poster, sheet  # noqa: F401
+
+    draw.plt.style.use("attnbook.draw.book")
+    return draw
+
+
+def check_output(path, kinds=("svg", "png", "pdf")):
+    """Refuse a file name before any work is done. Raises: ValueError."""
+    if path is None:
+        return
+    kind = Path(path).suffix.lower().removeprefix(".")
+    wanted = "a name that ends in " + " or ".join(f".{one}" for one in kinds)
+    expect(kind in kinds, "output", repr(path)[:80], wanted)
+    expect(not there(Path(path)) or Path(path).is_file(), "output", repr(path)[:80],
+           "a file, not a folder or a device")  # fmt: skip
+    expect(there(Path(path).absolute().parent), "output", repr(path)[:80],
+           "a folder that exists")  # fmt: skip
+
+
+def row_of(config, found):
+    """The gallery's row of a model, or None; of a file only if it says the same."""
+    path = Path(config)
+    if not there(path):
+        return models.find(config)
+    name = path.name if path.is_file() and path.name != "config.json" else None
+    row = models.find(name or path.resolve().name)
+    same = row is not None and row.architecture.layers == found.layers
+    return row if same and row.architecture.C == found.C else None
+
+
+def models_of(folder, everything):
+    """(architecture, row) of each model of a poster, the gallery's by date."""
+    expect((folder is None) == everything, "poster", folder or "no folder",
+           "either DIR or --all")  # fmt: skip
+    if everything:
+        rows = sorted(models.gallery(), key=lambda row: (row.released or "9", row.name))
+        return [(row.architecture, row) for row in rows]
+    paths = [*Path(folder).glob("*.json"), *Path(folder).glob("*/config.json")]
+    expect(paths, "poster", folder, "a folder with config.json files")
+    found = []
+    for path in sorted(paths):
+        try:
+            found.append((models.load(path), path))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return [(one, row_of(path, one)) for one, path in found]
+
+
+def progress(what):
+    """A bar on standard error while something is worked off, if that is a terminal."""
+    from tqdm import tqdm
+
+    return functools.partial(tqdm, desc=what, disable=None, leave=False)
 
 
 # --- words ----------------------------------------------------------------------------
@@ -313,21 +447,6 @@ def fit_lines(result, weights, dtype):
         ("longest context for this batch", longest),
         ("largest batch at this context", number(result.largest_batch) + " texts"),
     ]  # fmt: skip
-
-
-def human(amount):
-    """Bytes in the unit that suits them, with the exact number where it is whole."""
-    if amount is None:
-        return "unknown"
-    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if amount >= size:
-            return f"{amount / size:.2f} {unit}"
-    return f"{amount:g} B"
-
-
-def number(value):
-    """A whole number with commas, or the word unknown."""
-    return "unknown" if value is None else f"{value:,}"
 
 
 def texts(batch):

@@ -46,7 +46,7 @@ def plot(chapters):
     """Chapters as numbered rings, an arrow from each to those that stand on it.
 
     Args: chapters, a list in reading order of dicts: slug, number, title, needs (slugs
-    of earlier chapters), quotes and uses (names of the package's modules).
+    of earlier chapters), quotes (names of the package's modules).
     Returns: Figure, 4.6 inches wide, one row a chapter.
     """
     height = ROW * len(chapters) + 0.4
@@ -80,26 +80,25 @@ def plot(chapters):
 
 
 def _arrow(ax, start, end):
-    rows = round((end[1] - start[1]) / ROW)
-    bend = 0 if rows == 1 else min(0.25 + 0.1 / rows, 0.45)
+    length = end[1] - start[1]  # inches
+    rows = round(length / ROW)
+    aside = 0 if rows == 1 else min(0.12 + 0.05 * rows, 0.5)  # how far the arc leaves
+    bend = 2 * aside / length
     style = dict(arrowstyle="-|>", color=INK, lw=1.2, shrinkA=12, shrinkB=12)
     style["connectionstyle"] = f"arc3,rad={bend}"
     ax.annotate("", end, start, arrowprops=style)
 
 
 def _modules(ax, x, y, chapter):
-    """Quoted modules as a square and the name, the others by a slanted name only."""
+    """The modules that a chapter quotes, each as a square and the name."""
     left = x
-    for name in chapter["quotes"] + chapter["uses"]:
-        quoted = name in chapter["quotes"]
-        text = ax.text(x + 0.13 * quoted, y, name, fontsize=10.5, va="center")
-        text.set_style("normal" if quoted else "italic")
+    for name in chapter["quotes"]:
+        text = ax.text(x + 0.13, y, name, fontsize=10.5, va="center")
         end = text.get_window_extent().x1 / ax.figure.dpi
         if end > WIDTH:  # the next line
-            text.set_position((left + 0.13 * quoted, y + 0.17))
+            text.set_position((left + 0.13, y + 0.17))
             end, x, y = end - x + left, left, y + 0.17
-        if quoted:
-            ax.plot(x + 0.05, y, "s", ms=5, mfc=INK, mec="none")
+        ax.plot(x + 0.05, y, "s", ms=5, mfc=INK, mec="none")
         x = end + 0.12
 
 

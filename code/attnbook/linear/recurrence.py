@@ -55,8 +55,8 @@ def linear_step_np(S, q, k, v, g=0.0, beta=1.0, delta=False):
     write; delta, True to write the difference to what stands at the key.
     Returns: out (..., Dv) and the new S.
     Source: Katharopoulos et al. 2020, arXiv:2006.16236, section 3.4; Schlag et al.
-    2021, arXiv:2102.11174 (delta); Yang et al. 2025, arXiv:2412.06464, eq. 10 (both
-    gates); Kimi Team 2025, arXiv:2510.26692 (decay of each row).
+    2021, arXiv:2102.11174, section 4.2 (delta); Yang et al. 2025, arXiv:2412.06464, eq.
+    10 (both gates); Kimi Team 2025, arXiv:2510.26692, eq. 1 (decay of each row).
     """
     S = np.exp(g)[..., None] * S
     if delta:
@@ -97,7 +97,7 @@ def linear_parallel_np(q, k, v, g=None, beta=None, delta=False, S=None):
     value was there before it was written; a linear system takes that out.
     Args, returns, raises: as `linear_recurrent_np`.
     Source: Yang et al. 2024, arXiv:2406.06484, section 3 (delta); Dao and Gu 2024,
-    arXiv:2405.21060, section 6 (decay).
+    arXiv:2405.21060, eq. 16 (decay).
     """
     S, g, beta = prepared(q, k, v, g, beta, S, np)
     G = g.cumsum(axis=2)  # (B, H, T, 1) or (B, H, T, D): decay since the start
@@ -161,7 +161,8 @@ def linear_chunked(q, k, v, g=None, beta=None, delta=False, S=None, chunk=None):
     is too strong.
     Args: as `linear_parallel`, and chunk, tokens in one (64; with a decay for each row
     16, since each pair of tokens then needs D numbers). Returns, raises: likewise.
-    Source: Yang et al. 2023, arXiv:2312.06635 (gated linear attention).
+    Source: Sun et al. 2023, arXiv:2307.08621, eq. 7 (fixed decay); Yang et al. 2023,
+    arXiv:2312.06635 (gated linear attention).
     """
     if chunk is None:
         chunk = 64 if g is None or g.ndim == 3 else 16

@@ -1,0 +1,514 @@
+"""The calculator page: its data are fresh, and a browser shows what Python counts."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from urllib.parse import quote
+
+import browser
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+import calculator
+from attnbook import models
+from attnbook.__main__ import cli, human
+from attnbook.models.architecture import Architecture, Layer, State, total
+from attnbook.models.ledger import BITS, numbers_held, plain, state_bytes, up
+
+CONTEXTS = [1, 127, 5_000, 131_072, 1_048_577]
+BATCHES = [1, 7]
+FIGURES = [
+    "bytes_per_token_all_layers", "bytes_per_token_growing", "window_bytes_max",
+    "state_bytes", "indexer_bytes_per_token", "total_bytes",
+]  # fmt: skip
+
+
+# --- the data -------------------------------------------------------------------------
+
+
+def test_the_page_is_fresh():
+    assert calculator.main(check=True) == 0, "run: python tools/calculator.py"
+
+
+def test_what_is_stale_is_named_and_written(tmp_path, capsys):
+    (tmp_path / "book/_static").mkdir(parents=True)
+    page = tmp_path / "book/calculator.md"
+    page.write_text("a\n<!-- models: x -->\nold\n<!-- /models -->\nz\n")
+    assert calculator.main(tmp_path, check=True) == 1 and "old" in page.read_text()
+    assert "stale: book/calculator.md" in capsys.readouterr().out
+    assert calculator.main(tmp_path) == 0 and calculator.main(tmp_path, check=True) == 0
+    text = page.read_text()
+    assert text.startswith("a\n") and text.endswith("z\n") and "old" not in text
+    with pytest.raises(ValueError, match="models"):
+        calculator.page("no table")
+
+
+def test_the_table_has_every_model():
+    rows = [r for r in calculator.table().splitlines() if r.startswith("| ")][1:]
+    assert len(rows) == len(models.gallery())
+    for row in models.gallery():
+        bill = models.ledger(row.architecture, calculator.CONTEXT)
+        short = (row.architecture.context or 10**9) < calculator.CONTEXT
+        name = row.name + ("\\*" if short else "")
+        start = f"| {name} | {human(bill.total_bytes)} | "
+        assert len([r for r in rows if r.startswith(start)]) == 1, name
+
+
+def test_the_first_sentence_counts_right(root):
+    page = (root / "book/calculator.md").read_text(encoding="utf-8")
+    for name, words in (("Command R v01", "160 GiB"), ("Gemma 4 E2B", "774 MiB")):
+        found = models.find(name).architecture
+        assert found.context >= 131_072
+        amount = human(models.ledger(found, 131_072).total_bytes)
+        assert amount.replace(".00", "") == words and words in page
+
+
+def count(found, context, batch, dtype):
+    """The ledger's figures once more, from what `export` gives."""
+
+    def times(*factors):
+        return None if None in factors else Fraction(_product(factors))
+
+    def held(group):
+        ratio, window = group["ratio"], group["window"]
+        longest = context if ratio is None else context // ratio * ratio
+        inside = 0
+        if window:
+            tokens = None if window[1] is None else min(window[1], context)
+            inside = times(number(window[0]), tokens)
+        return total([inside, times(number(group["growing"]), longest),
+                      times(number(group["index"]), longest)])  # fmt: skip
+
+    def add(function):
+        return total(times(g["layers"], function(g)) for g in found["groups"])
+
+    size = Fraction(BITS[dtype], 8)
+    most = add(lambda g: times(*map(number, g["window"])) if g["window"] else 0)
+    states = add(lambda g: g["state"])
+    return dict(
+        bytes_per_token_all_layers=times(add(lambda g: number(g["entry"])), size),
+        bytes_per_token_growing=times(add(lambda g: number(g["growing"])), size),
+        indexer_bytes_per_token=times(add(lambda g: number(g["index"])), size),
+        window_bytes_max=up(times(batch, most, size)),
+        state_bytes=times(batch, states),
+        total_bytes=up(times(batch, total([times(add(held), size), states]))),
+    )
+
+
+def number(text):
+    return None if text is None else Fraction(text)
+
+
+def _product(factors):
+    result = 1
+    for factor in factors:
+        result *= factor
+    return result
+
+
+@pytest.mark.parametrize("row", models.gallery(), ids=lambda row: row.name)
+def test_what_is_exported_gives_the_ledger(row):
+    found = json.loads(json.dumps(models.export(row.architecture), allow_nan=False))
+    assert sum(g["layers"] for g in found["groups"]) == len(row.architecture.layers)
+    for context in CONTEXTS:
+        for dtype in BITS:
+            bill = models.ledger(row.architecture, context, 3, dtype)
+            ours = count(found, context, 3, dtype)
+            assert {k: plain(v) for k, v in ours.items()} == {
+                name: getattr(bill, name) for name in FIGURES
+            }
+            notes = found["notes"] + found["more"].get(dtype, [])
+            said = [n for n in bill.notes if " are more than the " not in n]
+            assert sorted(notes) == sorted(said)
+
+
+sizes = st.none() | st.integers(1, 10**6)
+layers = st.builds(
+    Layer,
+    st.sampled_from(["full", "window", "latent", "indexed", "csa", "hca", "unknown"]),
+    Hkv=sizes, D=sizes, Dv=sizes, window=sizes, latent=sizes, rope=sizes,
+    index_width=sizes, ratio=sizes, keys_are_values=st.booleans(),
+    state=st.none() | st.builds(State, st.just("mamba2"), sizes, sizes, sizes),
+)  # fmt: skip
+
+
+@given(st.lists(layers, min_size=1, max_size=4), st.integers(1, 10**7))
+def test_any_layers_exported_give_the_ledger(layers, context):
+    found = Architecture("x", None, tuple(layers))
+    bill = models.ledger(found, context, 2, "int4")
+    ours = count(models.export(found), context, 2, "int4")
+    for name in FIGURES:
+        assert plain(ours[name]) == getattr(bill, name), name
+
+
+def test_export_on_the_command_line():
+    result = CliRunner().invoke(cli, ["export", "openai/gpt-oss-120b"])
+    row = models.find("openai/gpt-oss-120b")
+    assert result.exit_code == 0
+    assert json.loads(result.output) == models.export(row.architecture)
+    assert CliRunner().invoke(cli, ["export", "/no/such"]).exit_code == 2
+
+
+# --- the page in a browser ------------------------------------------------------------
+
+needs_browser = pytest.mark.skipif(
+    browser.find() is None, reason="no Chromium here: apt-get install chromium"
+)
+BUILD = "from jupyter_book.cli.main import main; main()"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The page with the book's theme, built alone, as a file."""
+    root, house = tmp_path_factory.mktemp("calculator"), calculator.ROOT
+    for name in ("_ext", "book/_static"):
+        shutil.copytree(house / name, root / name)
+    for name in ("_config.yml", "references.bib", "book/calculator.md"):
+        shutil.copy(house / name, root / name)
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/calculator\n")
+    result = subprocess.run(
+        [sys.executable, "-c", BUILD, "build", root, "--all"],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert result.returncode == 0, (result.stdout + result.stderr)[-2000:]
+    return (root / "_build/html/book/calculator.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    with browser.Browser(tmp_path_factory.mktemp("chromium")) as one:
+        yield one
+
+
+@pytest.fixture
+def page(chromium, address):
+    """The page, just opened in a wide window."""
+    chromium.size(1280)
+    chromium.open(address)
+    return chromium
+
+
+READ = """(() => {
+  const read = () => {
+    const all = {};
+    for (const row of document.querySelectorAll("#kv-ledger [data-name]")) {
+      const [size, bytes] = row.querySelectorAll("td");
+      all[row.dataset.name] = [bytes.querySelector("data").value, size.textContent];
+    }
+    all.kinds = [...document.querySelectorAll("#kv-kinds tbody tr")].map((row) => [
+      row.querySelector("th").childNodes[1].textContent.trim(),
+      row.cells[1].textContent, row.querySelector("data").value]);
+    const notes = document.querySelectorAll("#kv-notes li");
+    all.notes = [...notes].map((n) => n.textContent);
+    all.strip = document.getElementById("kv-strip").textContent;
+    all.headline = document.getElementById("kv-headline").textContent;
+    all.path = document.querySelector("#kv-chart path.kv-held")?.getAttribute("d");
+    return all;
+  };
+  globalThis.reading = (wish) => {
+    for (const [name, value] of Object.entries(wish)) {
+      document.getElementById(`kv-${name}`).value = value;
+    }
+    const form = document.getElementById("kv-form");
+    form.dispatchEvent(new Event("input", { bubbles: true }));
+    return read();
+  };
+})()"""
+
+
+def read(page, **wish):
+    """What the page shows after controls were set."""
+    return page.run(f"reading({json.dumps(wish)})")
+
+
+def expected(architecture, context, batch, dtype):
+    """What it has to show: the Python ledger, and each kind of layer alone."""
+    bill = models.ledger(architecture, context, batch, dtype)
+    kinds = []
+    for kind, layers in architecture.mix.items():
+        mine = [layer for layer in architecture.layers if layer.kind == kind]
+        numbers = total(numbers_held(layer, context) for layer in mine)
+        states = total(map(state_bytes, mine))
+        known = None not in (numbers, states)
+        bytes_ = numbers * Fraction(BITS[dtype], 8) + states if known else None
+        kinds.append((kind, str(layers), up(batch * bytes_) if known else None))
+    return bill, kinds
+
+
+def value(text):
+    """An exact value of the page as Python prints it."""
+    if text == "unknown":
+        return None
+    return float(text) if "." in text else int(text)
+
+
+@needs_browser
+@pytest.mark.parametrize("dtype", BITS)
+def test_the_page_counts_as_python_does(page, dtype):
+    page.run(READ)
+    wishes = [
+        dict(model=row.name, context=context, batch=batch, dtype=dtype)
+        for row in models.gallery() for context in CONTEXTS for batch in BATCHES
+    ]  # fmt: skip
+    shown = page.run(f"{json.dumps(wishes)}.map(reading)")
+    for wish, seen in zip(wishes, shown, strict=True):
+        found = models.find(wish["model"]).architecture
+        bill, kinds = expected(found, wish["context"], wish["batch"], dtype)
+        for name in FIGURES:
+            amount = getattr(bill, name)
+            exact, size = seen[name]
+            assert value(exact) == amount, (wish, name)
+            assert size == human(amount), (wish, name)
+        ours = [(kind, layers, value(held)) for kind, layers, held in seen["kinds"]]
+        assert ours == kinds, wish
+        notes = [*bill.notes]
+        if bill.unknown:
+            notes.append(f"not found: {', '.join(bill.unknown)}")
+        assert sorted(seen["notes"]) == sorted(notes), wish
+        assert seen["strip"] == found.strip
+        assert seen["headline"].endswith(f"in {dtype}: {human(bill.total_bytes)}")
+
+
+@needs_browser
+def test_the_largest_numbers_are_exact_and_fit_a_phone(page, address):
+    page.size(360)
+    query = "?model=Command%20R%20v01&context=1099511627776&batch=1073741824&dtype=fp32"
+    page.open(address + query)
+    page.run(READ)
+    bill = models.ledger(
+        models.find("Command R v01").architecture, 2**40, 2**30, "fp32"
+    )
+    assert read(page)["total_bytes"] == [str(bill.total_bytes), human(bill.total_bytes)]
+    assert page.run("document.scrollingElement.scrollWidth") <= 360
+
+
+@needs_browser
+def test_an_address_keeps_the_numbers(page, address):
+    page.run(READ)
+    before = read(page, model="Gemma 3 27B", context="8,192", batch="3", dtype="fp8")
+    link = page.run("document.getElementById('kv-link').href")
+    assert link.startswith("file:") and quote("Gemma 3 27B").replace("%20", "+") in link
+    page.open(link)
+    page.run(READ)
+    assert read(page) == before
+    for strange in ("?model=none&context=-5&batch=x&dtype=toString", "?context=1e9"):
+        page.open(address + strange)
+        page.run(READ)
+        assert read(page)["headline"].startswith("gpt-oss 120B, 1 text of 131,072 tok")
+
+
+@needs_browser
+def test_wrong_numbers_are_named(page):
+    page.run(READ)
+    most = {"context": 2**40, "batch": 2**30}
+    for name, limit in most.items():
+        state = f"document.getElementById('kv-{name}')"
+        for wrong in ("0", "-3", "1.5", "many", "", str(limit + 1), "9" * 30):
+            headline = read(page, **{name: wrong})["headline"]
+            assert f"from 1 to {limit:,}" in headline, wrong
+            assert page.run(f"{state}.getAttribute('aria-invalid')") == "true"
+            assert not page.run(f"document.getElementById('kv-{name}-wrong').hidden")
+        read(page, **{name: "2"})
+        assert page.run(f"{state}.getAttribute('aria-invalid')") is None
+        assert page.run(f"document.getElementById('kv-{name}-wrong').hidden")
+
+
+@needs_browser
+def test_a_pasted_model_is_counted(page):
+    page.run(READ)
+    layers = (Layer("csa", Hkv=1, D=7, Dv=7, window=3, ratio=5, index_width=2),) * 2
+    found = Architecture("<img src=x onerror=alert(1)>", None, layers, context=64)
+    text = json.dumps(models.export(found))
+    assert paste(page, text) == ""
+    seen = read(page, context="33", batch="3", dtype="int4")
+    bill, kinds = expected(found, 33, 3, "int4")
+    for name in FIGURES:
+        assert value(seen[name][0]) == getattr(bill, name), name
+    assert [(a, b, value(c)) for a, b, c in seen["kinds"]] == kinds
+    assert seen["headline"].startswith("<img src=x onerror=alert(1)> (pasted), 3 texts")
+    assert page.run("document.querySelector('.kv img')") is None
+    assert page.run("document.activeElement.id") == "kv-model"
+
+
+def paste(page, text):
+    """What the page says against a pasted text."""
+    page.run(f"document.getElementById('kv-text').value = {json.dumps(text)}")
+    page.run("document.getElementById('kv-use').click()")
+    return page.run("document.getElementById('kv-text-wrong').textContent")
+
+
+@needs_browser
+def test_a_strange_text_is_refused_in_words(page):
+    page.run(READ)
+    before = read(page)
+    assert "config.json" in paste(page, '{"model_type": "llama", "hidden_size": 8}')
+    assert "JSON" in paste(page, "{") and "groups" in paste(page, "null")
+    assert "too long" in paste(page, " " * 1_000_001)
+    good = models.export(models.find("gpt-oss 120B").architecture)
+    wrong = [
+        ("name", ""), ("name", 3), ("context", -1), ("context", 1.5), ("notes", "x"),
+        ("unknown", [1]), ("more", None), ("strip", None), ("groups", []),
+    ]  # fmt: skip
+    for name, broken in wrong:
+        assert name in paste(page, json.dumps(good | {name: broken})), name
+    for name, broken in (
+        ("entry", -1), ("growing", "5/0"), ("index", "x"), ("state", 1e30),
+        ("layers", 0), ("ratio", 0), ("window", [1]), ("kind", None),
+    ):  # fmt: skip
+        group = good["groups"][0] | {name: broken}
+        assert name in paste(page, json.dumps(good | {"groups": [group]})), name
+    assert read(page) == before
+
+
+@needs_browser
+def test_the_keyboard_is_enough(page):
+    page.run(READ)
+    page.run("document.getElementById('kv-model').focus()")
+    focus = "document.activeElement.id"
+    order = []
+    for _ in range(7):
+        order.append(page.run(focus))
+        page.press("Tab", 9)
+        ring = page.run("getComputedStyle(document.activeElement).outlineStyle")
+        assert ring == "solid", page.run(focus)
+    assert order == [
+        f"kv-{name}" for name in
+        ("model", "context", "slider", "batch", "dtype", "maximum", "link")
+    ]  # fmt: skip
+    assert page.run("document.activeElement.matches('.kv-paste summary')")
+    page.press("Enter", 13, "\r")
+    page.press("Tab", 9)
+    assert page.run(focus) == "kv-text"
+    page.type("{}")
+    page.press("Tab", 9)
+    page.press("Enter", 13, "\r")
+    assert "groups" in page.run("document.getElementById('kv-text-wrong').textContent")
+    page.run("document.getElementById('kv-slider').focus()")
+    page.press("ArrowRight", 39)
+    assert "262,144 tokens" in read(page)["headline"]
+    page.run("document.getElementById('kv-maximum').focus()")
+    page.press("Enter", 13, "\r")
+    assert "131,072 tokens" in read(page)["headline"]
+
+
+@needs_browser
+def test_a_screen_reader_gets_names_and_news(page):
+    page.run(READ)
+    read(page, model="Llama 3 8B", context="8192")
+    heard = "document.getElementById('kv-status').textContent"
+    page.run("new Promise((done) => setTimeout(done, 1000))")
+    assert page.run(heard) == "Llama 3 8B, 1 text of 8,192 tokens in bf16: 1.00 GiB"
+    label = page.run("document.getElementById('kv-chart').getAttribute('aria-label')")
+    assert "Llama 3 8B holds 1.00 GiB" in label
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    kinds = ("textbox", "combobox", "slider", "button", "link", "image", "table")
+    for node in nodes:
+        role = node.get("role", {}).get("value")
+        if role in kinds and not node["ignored"]:
+            assert node.get("name", {}).get("value"), (role, node["properties"])
+    roles = [n.get("role", {}).get("value") for n in nodes if not n["ignored"]]
+    assert roles.count("slider") == 1 and "status" in roles
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_phone_and_desk_in_light_and_dark(page, address, width, theme):
+    page.size(width)
+    feature = dict(name="prefers-color-scheme", value=theme)
+    page.call("Emulation.setEmulatedMedia", features=[feature])
+    page.open(address)
+    assert page.run("document.documentElement.dataset.theme") == theme
+    assert page.run("document.scrollingElement.scrollWidth") <= width
+    assert page.run(NARROWEST) >= 24
+    assert page.run(CONTRAST) == []
+
+
+NARROWEST = """Math.min(...[...document.querySelectorAll(
+  ".kv :is(input, select, button, summary, a)")].map((x) => x.getBoundingClientRect())
+  .filter((box) => box.height).map((box) => box.height))"""
+
+CONTRAST = """(() => {
+  const options = {willReadFrequently: true};
+  const canvas = document.createElement("canvas").getContext("2d", options);
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (colour) => {
+    const [r, g, b] = rgba(colour).map((x) => x / 255)
+      .map((x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (node) => {
+    for (let one = node; one; one = one.parentElement) {
+      const colour = getComputedStyle(one).backgroundColor;
+      if (rgba(colour)[3] === 255) return colour;
+    }
+    return "white";
+  };
+  const found = [];
+  for (const node of document.querySelectorAll(".kv *")) {
+    const text = [...node.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+    if (!text || !node.getClientRects().length || node.disabled) continue;
+    const style = getComputedStyle(node);
+    const colour = node.namespaceURI.endsWith("svg") ? style.fill : style.color;
+    const [a, b] = [light(colour), light(ground(node))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) found.push([node.textContent.trim().slice(0, 40), colour, ratio]);
+  }
+  return found;
+})()"""
+
+
+@needs_browser
+def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(chromium, address):
+    chromium.open(address)
+    chromium.run(READ)
+    for row in models.gallery():
+        read(chromium, model=row.name, context="9")
+    asked = [p["request"]["url"] for name, p in chromium.events
+             if name == "Network.requestWillBeSent"]  # fmt: skip
+    assert asked and all(url.startswith(("file:", "data:")) for url in asked)
+    thrown = [p for name, p in chromium.events if name == "Runtime.exceptionThrown"]
+    logged = [p["entry"] for name, p in chromium.events if name == "Log.entryAdded"]
+    assert not thrown and not [e for e in logged if e["level"] == "error"]
+
+
+@needs_browser
+def test_the_curve_is_the_ledger(page):
+    page.run(READ)
+    path = read(page, model="Mistral 7B v0.1", context="4096")["path"]
+    points = [tuple(map(float, p.split())) for p in re.split("[ML]", path)[1:]]
+    found = models.find("Mistral 7B v0.1").architecture
+    tokens = [round(2 ** (10 + 10 * i / 60)) for i in range(61)]
+    held = [models.ledger(found, n).total_bytes for n in tokens]
+    assert len(points) == len(held)
+    heights = [y for _, y in points]
+    assert heights == sorted(heights, reverse=True)
+    full = [y for y, n in zip(heights, tokens, strict=True) if n >= 4096]
+    assert len(set(full)) == 1 and held[-1] == max(held)  # the window is full
+
+
+@needs_browser
+def test_without_scripts_there_is_the_table(page, address):
+    page.call("Emulation.setScriptExecutionDisabled", value=True)
+    page.call("Emulation.setEmulatedMedia", features=[])
+    try:
+        page.open(address)
+        seen = "getComputedStyle(document.querySelector('{}')).display"
+        assert page.run(seen.format(".kv")) == "none"
+        assert page.run(seen.format(".kv-without")) == "block"
+        rows = page.run(
+            "document.querySelectorAll('#table-calculator tbody tr').length"
+        )
+        assert rows == len(models.gallery())
+    finally:
+        page.call("Emulation.setScriptExecutionDisabled", value=False)

@@ -1,0 +1,94 @@
+"""Write what the calculator page shows: its models, and the table of all of them.
+
+The numbers come from `attnbook.models`; the page multiplies and adds. The models go to
+book/_static/calculator_data.js (a script, since a page opened from a folder may not
+load JSON), the table goes to book/calculator.md.
+
+    python tools/calculator.py [--check]    --check changes nothing and fails if stale
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+from attnbook import models
+from attnbook.__main__ import human
+from attnbook.models.ledger import BITS, LONGEST
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTEXT = 131_072
+TABLE = re.compile(r"(<!-- models: [^\n]*-->\n).*?(<!-- /models -->)", re.S)
+HEAD = "// Made by tools/calculator.py from attnbook.models; do not edit.\n"
+
+
+def compact(value):
+    """JSON without blanks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def data():
+    """The script that holds the models, one a line, and the limits of the ledger."""
+    rows = [
+        models.export(row.architecture) | dict(developer=row.developer)
+        for row in sorted(models.gallery(), key=lambda row: row.name.lower())
+    ]
+    lines = ",\n".join(map(compact, rows))
+    limits = compact(dict(bits=BITS, longest=LONGEST, batch=2**30))
+    return f"{HEAD}globalThis.attnbook = {{limits: {limits}, models: [\n{lines}\n]}};\n"
+
+
+def table():
+    """All models at one context, in bf16, as a table in Markdown."""
+    rows = [
+        f"```{{table}} One text of {CONTEXT:,} tokens in bf16",
+        ":name: table-calculator",
+        ":align: left",
+        "",
+        "| Model | In all | Grows | All | Fixed |",
+        "|:--|--:|--:|--:|--:|",
+    ]
+    for row in sorted(models.gallery(), key=lambda row: row.name.lower()):
+        bill = models.ledger(row.architecture, CONTEXT)
+        parts = (bill.window_bytes_max, bill.state_bytes)
+        fixed = None if None in parts else sum(parts)
+        limit = row.architecture.context
+        mark = "\\*" if limit is not None and limit < CONTEXT else ""
+        cells = [
+            bill.total_bytes, bill.bytes_per_token_growing,
+            bill.bytes_per_token_all_layers, fixed,
+        ]  # fmt: skip
+        rows.append(f"| {row.name}{mark} | {' | '.join(map(human, cells))} |")
+    return "\n".join([*rows, "```"]) + "\n"
+
+
+def page(text):
+    """calculator.md with its table filled. Raises: ValueError if it has no place."""
+    if not TABLE.search(text):
+        raise ValueError("calculator.md: got no table, expected <!-- models: ... -->")
+    return TABLE.sub(lambda m: f"{m[1]}\n{table()}\n{m[2]}", text)
+
+
+def main(root=ROOT, check=False):
+    """Write what is stale, or with `check` only name it. Returns: the exit status."""
+    source = root / "book" / "calculator.md"
+    wanted = {
+        root / "book" / "_static" / "calculator_data.js": data(),
+        source: page(source.read_text(encoding="utf-8")),
+    }
+    stale = [
+        path for path, new in wanted.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != new
+    ]  # fmt: skip
+    for path in stale:
+        if not check:
+            path.write_text(wanted[path], encoding="utf-8")
+        print(f"{'stale' if check else 'wrote'}: {path.relative_to(root)}")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    sys.exit(main(check=parser.parse_args().check))
