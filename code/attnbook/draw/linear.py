@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE, heatmap, label_on
 
@@ -72,6 +73,11 @@ def costs(lengths, panels, title, cross=None):
             ax.plot(lengths, y, color=colour, marker=marker, ls=dash, ms=4, label=name)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
+        decades = np.ptp(np.log10(list(series.values())))
+        subs = (1, 2, 5) if decades < 3 else (1,)
+        ax.yaxis.set_major_locator(LogLocator(subs=subs))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_ylabel(ylabel)
         if cross is not None:
             ax.axvline(cross[0], color=INK, lw=0.8, ls=":")
