@@ -61,12 +61,15 @@ def train(settings, Hkv, series, seed):
     """Train one model. Returns: model, losses of all steps, held-out windows."""
     alphabet, text, test = corpus(settings)
     model = build(settings, len(alphabet), Hkv, series, seed)
-    batches = toy.windows(text, settings["T"], settings["B"], settings["steps"], seed)
     label = f"{Hkv} heads, {series}, seed {seed}"
-    loss = toy.next_token_loss
-    history = toy.fit(model, batches, loss, settings["lr"], label=label,
-                      schedule=toy.ramp)  # fmt: skip
-    return model, history, test
+    return model, fit(settings, model, text, seed, label), test
+
+
+def fit(settings, model, text, seed, label):
+    """Train a model on batches that depend on the seed alone. Returns: its losses."""
+    batches = toy.windows(text, settings["T"], settings["B"], settings["steps"], seed)
+    return toy.fit(model, batches, toy.next_token_loss, settings["lr"], label=label,
+                   schedule=toy.ramp)  # fmt: skip
 
 
 def run(settings, case):

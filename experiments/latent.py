@@ -44,12 +44,8 @@ def train(settings, R, series, seed):
     """Train one model. Returns: model, losses of all steps, held-out windows."""
     alphabet, text, test = heads.corpus(settings)
     model = build(settings, len(alphabet), R, series, seed)
-    batches = toy.windows(text, settings["T"], settings["B"], settings["steps"], seed)
     label = f"rank {R}, {series}, seed {seed}"
-    loss = toy.next_token_loss
-    history = toy.fit(model, batches, loss, settings["lr"], label=label,
-                      schedule=toy.ramp)  # fmt: skip
-    return model, history, test
+    return model, heads.fit(settings, model, text, seed, label), test
 
 
 def run(settings, case):

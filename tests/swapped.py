@@ -3,6 +3,17 @@
 import torch
 
 VOCABULARY = 97
+TINY = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=48,
+    intermediate_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    max_position_embeddings=128,
+    pad_token_id=0,
+    bos_token_id=None,
+    eos_token_id=None,
+)
 
 
 def shaken(model, seed=0, anew=("sinks", "position_bias")):

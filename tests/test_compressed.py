@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnbook import compressed
+from attnbook import compressed, sparse
 from attnbook.attention import attention
 from attnbook.compressed import BlockCache, CompressedAttention, CompressedCache
 from attnbook.masks import causal
@@ -70,7 +70,7 @@ def by_hand(ours, x):
         keys = entries("indexer.compressor", compressed.pool_overlapping_np)
         own = compressed.turn_tail_np(heads(c @ w["indexer.q.weight"].T, HI), at, DR)
         weights = (HI * DI) ** -0.5 * x @ w["indexer.weights.weight"].T
-        scores = compressed.index_scores_np(own, keys, weights)
+        scores = sparse.index_scores_np(own, keys, weights)
         chosen = compressed.choose_np(scores, at, M, ours.indexer.top)
     elif ours.compressor is not None:
         far = entries("compressor", compressed.pool_np)
@@ -143,12 +143,12 @@ def test_scores_and_choices():
     rng = np.random.default_rng(0)
     q, k = rng.normal(size=(B, HI, T, DI)), rng.normal(size=(B, 9, DI))
     weights, at = rng.normal(size=(B, T, HI)), np.arange(T) + 12
-    scores = compressed.index_scores_np(q, k, weights)
+    scores = sparse.index_scores_np(q, k, weights)
     assert scores.shape == (B, T, 9)
     relu = np.maximum(np.einsum("bhtd,bnd->bhtn", q, k), 0)
     np.testing.assert_allclose(scores, np.einsum("bhtn,bth->btn", relu, weights))
     tensors = [torch.from_numpy(a) for a in (q, k, weights)]
-    np.testing.assert_allclose(compressed.index_scores(*tensors), scores)
+    np.testing.assert_allclose(sparse.index_scores(*tensors), scores)
     for top in (1, 4, 30):
         chosen = compressed.choose_np(scores, at, M, top)
         got = compressed.choose(

@@ -1,6 +1,7 @@
 """Other people's layers and models, and ours with their weights: the same numbers."""
 
 import pytest
+import swapped
 import torch
 import transformers as tf
 from swapped import greedy, noise, shaken, tokens
@@ -11,17 +12,7 @@ from attnbook.cache import KVCache, LatentCache, QuantisedCache
 from attnbook.grouped import GroupedQueryAttention
 from attnbook.masks import causal
 
-TINY = dict(
-    vocab_size=97,
-    hidden_size=48,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=6,
-    max_position_embeddings=128,
-    pad_token_id=0,
-    bos_token_id=None,
-    eos_token_id=None,
-)
+TINY = swapped.TINY | dict(num_hidden_layers=2)
 GROUPED = TINY | dict(num_key_value_heads=2)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
 LLAMA3 = dict(

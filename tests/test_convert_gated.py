@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import swapped
 import torch
 import transformers as tf
 from swapped import greedy, noise, shaken, tokens
@@ -13,18 +14,9 @@ from attnbook.gated import CentredRMSNorm, GatedAttention
 from attnbook.window import Window
 
 W = 5
-SIZES = dict(
-    vocab_size=97,
-    hidden_size=48,
-    intermediate_size=64,
-    num_hidden_layers=3,
-    num_attention_heads=6,
+SIZES = swapped.TINY | dict(
     num_key_value_heads=2,
     head_dim=16,
-    max_position_embeddings=128,
-    pad_token_id=0,
-    bos_token_id=None,
-    eos_token_id=None,
 )
 FULL = dict(layer_types=["full_attention"] * 3)
 MIXED = dict(

@@ -5,6 +5,7 @@ and any choice among them is right: then sets are compared by their scores.
 """
 
 import pytest
+import swapped
 import torch
 import transformers as tf
 from swapped import greedy, noise, shaken, tokens
@@ -16,17 +17,8 @@ from attnbook.masks import causal
 from attnbook.sparse import IndexedCache, SparseLatentAttention, as_mask
 
 TOP, T = 4, 13
-TINY = dict(
-    vocab_size=97,
-    hidden_size=48,
-    intermediate_size=64,
-    num_hidden_layers=3,
-    num_attention_heads=6,
+TINY = swapped.TINY | dict(
     num_key_value_heads=6,
-    max_position_embeddings=128,
-    pad_token_id=0,
-    bos_token_id=None,
-    eos_token_id=None,
     q_lora_rank=22,
     kv_lora_rank=20,
     qk_rope_head_dim=8,

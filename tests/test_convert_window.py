@@ -1,6 +1,7 @@
 """Windowed layers and models by other hands, and ours with their weights."""
 
 import pytest
+import swapped
 import torch
 import transformers as tf
 from swapped import greedy, noise, shaken, tokens
@@ -11,17 +12,8 @@ from attnbook.grouped import GroupedQueryAttention
 from attnbook.window import Chunk, Window, WindowAttention
 
 W = 5
-SIZES = dict(
-    vocab_size=97,
-    hidden_size=48,
-    intermediate_size=64,
-    num_hidden_layers=3,
-    num_attention_heads=6,
+SIZES = swapped.TINY | dict(
     num_key_value_heads=2,
-    max_position_embeddings=128,
-    pad_token_id=0,
-    bos_token_id=None,
-    eos_token_id=None,
 )
 WINDOW = SIZES | dict(sliding_window=W)
 MIXED = WINDOW | dict(

@@ -19,6 +19,7 @@ import yaml
 
 matplotlib.use("Agg")
 
+import notebooks  # noqa: E402
 from attnbook import draw  # noqa: E402
 from attnbook.draw import book_map  # noqa: E402
 
@@ -108,16 +109,7 @@ def main(root=ROOT, check=False):
         root / "book" / "_static" / "map.svg": svg(found),
         index: page(index.read_text(encoding="utf-8"), found),
     }
-    stale = [
-        p
-        for p, new in wanted.items()
-        if not p.exists() or p.read_text(encoding="utf-8") != new
-    ]
-    for path in stale:
-        if not check:
-            path.write_text(wanted[path], encoding="utf-8")
-        print(f"{'stale' if check else 'wrote'}: {path.relative_to(root)}")
-    return int(check and bool(stale))
+    return notebooks.refresh(wanted, root, check)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import re
 import sys
 from pathlib import Path
 
+import notebooks
 from attnbook import models
 from attnbook.__main__ import human
 from attnbook.models.ledger import BITS, LONGEST
@@ -77,15 +78,7 @@ def main(root=ROOT, check=False):
         root / "book" / "_static" / "calculator_data.js": data(),
         source: page(source.read_text(encoding="utf-8")),
     }
-    stale = [
-        path for path, new in wanted.items()
-        if not path.exists() or path.read_text(encoding="utf-8") != new
-    ]  # fmt: skip
-    for path in stale:
-        if not check:
-            path.write_text(wanted[path], encoding="utf-8")
-        print(f"{'stale' if check else 'wrote'}: {path.relative_to(root)}")
-    return int(check and bool(stale))
+    return notebooks.refresh(wanted, root, check)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,24 @@ def text(notebook):
     return nbformat.writes(notebook).rstrip("\n") + "\n"
 
 
+def refresh(wanted, root, check=False):
+    """Write the generated files that are stale, or with `check` only name them.
+
+    Args: wanted, dict of path to text; root, the folder that names are relative to.
+    Returns: int, the exit status: 1 if something is stale and was left so.
+    """
+    stale = [
+        path
+        for path, new in wanted.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != new
+    ]
+    for path in stale:
+        if not check:
+            path.write_text(wanted[path], encoding="utf-8")
+        print(f"{'stale' if check else 'wrote'}: {path.relative_to(root)}")
+    return int(check and bool(stale))
+
+
 def write(path, notebook):
     """Replace a notebook in one step; True if a byte changed."""
     new = text(notebook).encode()

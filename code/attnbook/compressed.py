@@ -26,7 +26,7 @@ from attnbook.cache import (
 from attnbook.check import expect, expect_sizes
 from attnbook.multihead import merge_heads, split_heads
 from attnbook.positions import rope_np, turn_pairs_np
-from attnbook.sparse import as_mask, select, select_np
+from attnbook.sparse import as_mask, index_scores, select, select_np
 from attnbook.window import Window, lowest, seen, sink_softmax, sink_softmax_np
 
 
@@ -86,20 +86,6 @@ def pool_overlapping_np(values, gates, bias):
             g = np.concatenate([gates[:, block, :D] + bias[:, :D], g], axis=1)
         entries[:, w] = mean_np(v, g)
     return entries
-
-
-def index_scores_np(q, k, weights):
-    """How much each query wants each entry, as a small indexer sees it.
-
-    Args: q (B, HI, T, DI); k (B, N, DI), one key an entry; weights (B, T, HI).
-    Returns: (B, T, N), the sum over heads of weight x ReLU(q . k).
-    Source: DeepSeek-AI 2026, arXiv:2606.19348, section 2.3.1, eq. 13 to 16.
-    """
-    scores = 0
-    for h in range(q.shape[1]):
-        matched = np.maximum(q[:, h] @ k.swapaxes(-2, -1), 0)  # (B, T, N)
-        scores = scores + weights[..., h : h + 1] * matched
-    return scores
 
 
 def choose_np(scores, at, m, top):
@@ -196,13 +182,6 @@ def no_block_before(like, m, D):
     """Values 0 and gates -inf: a block that adds nothing, two (B, m, D)."""
     values = like.new_zeros(len(like), m, D)
     return values, torch.full_like(values, -math.inf)
-
-
-def index_scores(q, k, weights):
-    """`index_scores_np` for tensors, all heads at once."""
-    B, HI, T, _ = q.shape
-    matched = (q.flatten(1, 2) @ k.mT).relu().view(B, HI, T, -1)
-    return torch.einsum("bhtn, bth -> btn", matched, weights)
 
 
 def choose(scores, at, m, top):

@@ -23,7 +23,8 @@ def index_scores_np(q, k, w):
     """The lightning indexer: sum over small heads of w * relu(q . k).
 
     Args: q (B, HI, T, DI), queries of HI index heads; k (B, S, DI), a key for each
-    token, which the index heads share; w (B, T, HI), what each head counts for a query.
+    token or compressed entry, which the index heads share; w (B, T, HI), what each head
+    counts for a query.
     Returns: (B, T, S). Raises: ValueError naming the argument that does not fit.
     Source: DeepSeek-AI 2025, arXiv:2512.02556, eq. 1.
     """
@@ -111,6 +112,7 @@ def choose(q, k, w, top, mask=None, rows=96):
     """
     check_index(q, k, w)
     (B, _, T, _), S = q.shape, k.shape[1]
+    expect(S >= T, "k", k.shape, f"S of at least T = {T}")
     picks = torch.full((B, T, min(top, S)), -1, device=q.device)
     for t in range(0, T, rows):
         block = slice(t, t + rows)
@@ -410,8 +412,8 @@ def check_index(q, k, w=None):
     """Raise ValueError unless the indexer's queries, keys and weights fit together."""
     expect(q.ndim == 4, "q", q.shape, "(B, HI, T, DI)")
     B, HI, T, DI = q.shape
-    fits = k.ndim == 3 and (k.shape[0], k.shape[2]) == (B, DI) and k.shape[1] >= T
-    expect(fits, "k", k.shape, f"({B}, S, {DI}) with S of at least {T}")
+    fits = k.ndim == 3 and (k.shape[0], k.shape[2]) == (B, DI)
+    expect(fits, "k", k.shape, (B, "S", DI))
     if w is not None:
         expect(tuple(w.shape) == (B, T, HI), "w", w.shape, (B, T, HI))
 

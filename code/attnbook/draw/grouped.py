@@ -151,16 +151,10 @@ def quality(series, title):
     """
     fig, ax = plt.subplots(figsize=(4.6, 3.6))
     shifts = np.linspace(-0.06, 0.06, len(series))
-    for (held, losses, _), shift, (colour, marker, dash) in zip(
+    for (held, losses, _), shift, look in zip(
         series.values(), shifts, LOOKS, strict=False
     ):
-        x = np.asarray(held) * 2.0**shift
-        mean, spread = losses.mean(axis=1), losses.std(axis=1, ddof=1)
-        ax.errorbar(
-            x, mean, spread, color=colour, marker=marker, ls=dash, capsize=3, lw=1.4
-        )
-        wide = np.repeat(x[:, None] * 1.05, losses.shape[1], axis=1)
-        ax.plot(wide, losses, ls="", marker=".", ms=4, color=colour, alpha=0.7)
+        seeds(ax, np.asarray(held) * 2.0**shift, losses, look)
     held, _, labels = next(iter(series.values()))
     ax.set_xscale("log", base=2)
     ax.set_xticks(
@@ -173,6 +167,20 @@ def quality(series, title):
     ax.set(xlabel="cache of one token", ylabel="test loss, nats a character")
     ax.set_title(title)
     return fig
+
+
+def seeds(ax, x, losses, look):
+    """Means with their standard deviations, and beside each its seeds as dots.
+
+    Args: ax; x (N,); losses (N, seeds); look, a colour, a marker and a dash.
+    """
+    colour, marker, dash = look
+    mean, spread = losses.mean(axis=1), losses.std(axis=1, ddof=1)
+    ax.errorbar(
+        x, mean, spread, color=colour, marker=marker, ls=dash, capsize=3, lw=1.4
+    )
+    wide = np.repeat(x[:, None] * 1.05, losses.shape[1], axis=1)
+    ax.plot(wide, losses, ls="", marker=".", ms=4, color=colour, alpha=0.7)
 
 
 def published(seconds, scores, names, title):

@@ -3,14 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from attnbook.draw import DASH, INK, KEY, MARK, OUTPUT, QUERY, VALUE
-
-LOOKS = [
-    (QUERY, MARK["query"], DASH["query"]),
-    (KEY, MARK["key"], DASH["key"]),
-    (VALUE, MARK["value"], DASH["value"]),
-    (OUTPUT, MARK["output"], DASH["output"]),
-]
+from attnbook.draw import INK, OUTPUT
+from attnbook.draw.grouped import LOOKS, seeds
 
 
 def spectrum(shares, ranks, losses, base, title):
@@ -141,14 +135,9 @@ def plane(series, title):
     for i, ((name, (held, losses, labels)), shift) in enumerate(
         zip(series.items(), shifts, strict=True)
     ):
-        colour, marker, dash = LOOKS[i]
+        colour = LOOKS[i][0]
         x = np.asarray(held) * 2.0**shift
-        mean, spread = losses.mean(axis=1), losses.std(axis=1, ddof=1)
-        ax.errorbar(
-            x, mean, spread, color=colour, marker=marker, ls=dash, capsize=3, lw=1.4
-        )
-        wide = np.repeat(x[:, None] * 1.05, losses.shape[1], axis=1)
-        ax.plot(wide, losses, ls="", marker=".", ms=4, color=colour, alpha=0.7)
+        seeds(ax, x, losses, LOOKS[i])
         for at, label in zip(x, labels, strict=True):
             ax.text(
                 at, 0.015 + 0.06 * i, label, color=colour, fontsize=9, ha="center",
