@@ -23,6 +23,12 @@ KEYS = {
 NUMBERS = {"MHA": 2 * 12 * 64, "GQA": 2 * 4 * 64, "MQA": 2 * 64, "MLA": 256 + 32}
 
 
+HELD = {
+    "SWA": 2 * 4 * 64 * 256 * 4,  # keys and values of a window
+    "GDN": 12 * 64 * 64 * 4 + 3 * 3 * 12 * 64 * 4,  # states, and inputs of 3 tokens
+}
+
+
 def test_a_short_race_of_each_variant():
     assert set(racers.LAYERS) == {*NUMBERS, "SWA"}
 
@@ -52,9 +58,11 @@ def test_a_window_holds_no_more_than_its_window():
     assert ours["held_bytes"] == window
 
 
-def test_the_window_at_growing_length(monkeypatch):
+@pytest.mark.parametrize("variant", bench.GROWING)
+def test_a_layer_at_growing_length(variant, monkeypatch):
     monkeypatch.setattr(bench, "peak_bytes", lambda variant, T, name: 3 * T)
-    result = bench.lengths(rounds=1, texts=(64, 512), steps=2)
+    result = bench.lengths(variant, rounds=1, texts=(64, 512), steps=2)
+    assert result["held_bytes"] == HELD[variant]
     assert [r["prompt"] for r in result["rows"]] == [64, 512]
     assert result["peak_power"] == pytest.approx(1)
     assert "memory as T^1.00" in bench.lengths_table(result)
@@ -88,6 +96,6 @@ def test_the_file_that_make_bench_writes(tmp_path, monkeypatch, capsys):
     bench.main()
     torch.set_num_threads(threads)
     result = json.loads(out.read_text())
-    assert set(result) == {"meta", "rows"} and len(result["rows"]) == 4
+    assert set(result) == {"meta", "rows", "lengths"} and len(result["rows"]) == 4
     assert result["meta"]["rounds"] == 1
     assert "attnbook" in capsys.readouterr().out

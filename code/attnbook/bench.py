@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from attnbook.racers import DR, LAYERS, C, D, H, R, W, cache_bytes, racers
+from attnbook.racers import ALONE, DR, LAYERS, C, D, H, R, W, cache_bytes, racers
 
 PROMPTS, DECODED = (512, 2048), 128
-LENGTHS, STEPS = (4096, 8192, 16384, 32768), 64  # of the window alone
+GROWING = ("SWA", "GDN")  # linear in the length of the text
+LENGTHS, STEPS = (4096, 8192, 16384, 32768), 64
 
 
 def run(racer, prompt, tokens):
@@ -122,15 +123,16 @@ def print_peak(variant, T, name):
 
 
 @torch.inference_mode()
-def lengths(rounds, texts=LENGTHS, steps=STEPS):
-    """What our window layer takes at growing length: time, memory, and their powers.
+def lengths(variant, rounds, texts=LENGTHS, steps=STEPS):
+    """What a layer of ours takes at growing length: time, memory, and their powers.
 
-    Args: rounds, each with all lengths in turn; texts, the lengths of the prompts;
-    steps, tokens decoded after each.
+    Args: variant, one of GROWING; rounds, each with all lengths in turn; texts, the
+    lengths of the prompts; steps, tokens decoded after each.
     Returns: dict: rows, a dict for each length; prefill_power and peak_power, the slope
-    of the line through the points on logarithmic axes (1: linear).
+    of the line through the points on logarithmic axes (1: linear); held_bytes, of the
+    cache after the longest text.
     """
-    racer = racers("SWA", W)["attnbook"]
+    racer = racers(variant, W)["attnbook"]
     generator = torch.Generator().manual_seed(0)
     prompt = torch.randn(1, max(texts), C, generator=generator)
     tokens = torch.randn(steps, 1, 1, C, generator=generator)
@@ -142,10 +144,11 @@ def lengths(rounds, texts=LENGTHS, steps=STEPS):
     rows = []
     for T in texts:
         prefill, decode = (statistics.median(t) for t in zip(*times[T], strict=True))
-        peak = peak_bytes("SWA", T, "attnbook")
+        peak = peak_bytes(variant, T, "attnbook")
         rows.append({"prompt": T, "prefill_s": prefill, "peak_bytes": peak,
                      "decode_tokens_per_s": steps / decode})  # fmt: skip
-    return {"rows": rows, "prefill_power": power(rows, "prefill_s"),
+    return {"variant": variant, "rows": rows, "held_bytes": racer.held_bytes,
+            "prefill_power": power(rows, "prefill_s"),
             "peak_power": power(rows, "peak_bytes")}  # fmt: skip
 
 
@@ -157,14 +160,19 @@ def power(rows, name):
 
 def lengths_table(result):
     """What `lengths` returns, as text."""
-    lines = [f"SWA, W = {W}: prompt  prefill ms  peak MiB  decode tok/s"]
+    name = f"{result['variant']} alone"
+    lines = [f"{name}: prompt  prefill ms  peak MiB  decode tok/s"]
     for r in result["rows"]:
         lines.append(
-            f"{r['prompt']:19}{r['prefill_s'] * 1e3:12.1f}"
+            f"{r['prompt']:17}{r['prefill_s'] * 1e3:12.1f}"
             f"{r['peak_bytes'] / 2**20:10.0f}{r['decode_tokens_per_s']:14.0f}"
         )
     time, peak = result["prefill_power"], result["peak_power"]
-    return "\n".join([*lines, f"prefill grows as T^{time:.2f}, memory as T^{peak:.2f}"])
+    lines.append(f"prefill grows as T^{time:.2f}, memory as T^{peak:.2f};")
+    lines.append(
+        f"the cache holds {result['held_bytes'] / 2**20:.2f} MiB at each length"
+    )
+    return "\n".join(lines)
 
 
 def table(rows):
@@ -187,7 +195,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="counted rounds")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--variants", nargs="+", default=list(LAYERS), choices=LAYERS)
+    names = [*LAYERS, *ALONE]
+    parser.add_argument("--variants", nargs="+", default=names, choices=names)
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -196,7 +205,7 @@ def main():
         variant, T, name = options.peak
         return print_peak(variant, int(T), name)
     rows, rounds = [], options.rounds
-    for variant in tqdm(options.variants, desc="variants"):
+    for variant in tqdm([v for v in options.variants if v in LAYERS], desc="variants"):
         for T in PROMPTS:
             rows += race(variant, T, rounds)
     for r in tqdm(rows, desc="peak memory"):
@@ -210,10 +219,10 @@ def main():
     print(f"torch {torch.__version__}, {options.threads} threads, {rounds} rounds")
     print("medians; x floor is a time in prefill and a speed in decoding")
     print(table(rows))
-    result = {"meta": meta, "rows": rows}
-    if "SWA" in options.variants:
-        result["lengths"] = lengths(rounds=5)
-        print(lengths_table(result["lengths"]))
+    growing = [lengths(v, rounds=5) for v in GROWING if v in options.variants]
+    for each in growing:
+        print(lengths_table(each))
+    result = {"meta": meta, "rows": rows, "lengths": growing}
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written: {options.out}")
 

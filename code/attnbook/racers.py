@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from attnbook.cache import storage_bytes
 from attnbook.grouped import GroupedQueryAttention
 from attnbook.latent import LatentAttention
+from attnbook.linear.layers import GatedDeltaNet
 from attnbook.masks import window
 from attnbook.multihead import MultiHeadAttention, merge_heads
 from attnbook.positions import Rope, turn_pairs
@@ -252,6 +253,7 @@ LAYERS = {
     "MLA": lambda: LatentAttention(C, H, R, D, DR, rope=Rope(DR, turn=turn_pairs)),
     "SWA": lambda: WindowAttention(C, H, 4, reach=Window(W), rope=Rope(D)),
 }
+ALONE = {"GDN": lambda: GatedDeltaNet(C, H, D)}  # no kernel of PyTorch's to race
 FLOORS = {LatentAttention: LatentFloor, WindowAttention: WindowFloor}
 RIVALS = ("transformers eager", "transformers sdpa")
 
@@ -259,9 +261,12 @@ RIVALS = ("transformers eager", "transformers sdpa")
 def racers(variant, capacity):
     """All implementations of a variant with the same weights, by name.
 
-    Args: variant, a key of LAYERS; capacity, tokens that ours and the floor can hold.
+    Args: variant, a key of LAYERS or of ALONE; capacity, tokens that ours and the floor
+    can hold.
     """
     torch.manual_seed(0)
+    if variant in ALONE:
+        return {"attnbook": Ours(ALONE[variant](), capacity)}
     layer = LAYERS[variant]()
     floor = FLOORS.get(type(layer), Floor)
     field = {"attnbook": Ours(layer, capacity), "floor": floor(layer, capacity)}
