@@ -258,6 +258,8 @@ def test_address_fills_and_empties(house):
     assert house.run("tools/address.py", "--check").returncode == 0
     filled = [file.read_text() for file in files]
     assert 'colab_url: "https://colab.research.google.com"' in filled[0]
+    assert 'baseurl: "https://owner.github.io/NAME/"' in filled[0]
+    assert 'binderhub_url: "https://mybinder.org"' in filled[0]
     assert filled[0].count("_button: true") == 3
     assert f"{address}/actions" in filled[1]
     first = nbformat.reads(filled[2], 4).cells[0]

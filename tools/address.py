@@ -1,8 +1,9 @@
 """Fill what depends on the book's public address; --check only compares.
 
 The address stands in one place, repository.url in _config.yml. From it come the launch
-buttons, the first cell of each chapter and the badges of README.md. While it is empty
-there are no buttons, no badges and no links that lead nowhere.
+buttons, the site's own address, the first cell of each chapter and the badges of
+README.md. While it is empty there are no buttons, no badges and no links that lead
+nowhere.
 
     python tools/address.py [--check]
 """
@@ -14,6 +15,7 @@ import sys
 import notebooks
 
 COLAB = "https://colab.research.google.com"
+BINDER = "https://mybinder.org"
 BADGES = re.compile(r"(<!-- badges: .*? -->\n).*?(<!-- /badges -->)", re.S)
 
 LOCAL = f"""\
@@ -46,11 +48,22 @@ def first_cell(url, extras):
     return (cell + more).rstrip("\n")
 
 
+def pages(url):
+    """Where the site of a GitHub repository stands, or nothing."""
+    match = re.fullmatch(r"https://github\.com/([^/]+)/([^/]+)", url)
+    return f"https://{match[1].lower()}.github.io/{match[2]}/" if match else ""
+
+
 def config(text, url):
     """_config.yml with buttons if the address has a web page, and none if not."""
     web = url.startswith("https://")
-    colab = COLAB if url.startswith("https://github.com/") else ""
-    text = re.sub(r"(?m)^(  colab_url:).*$", rf'\1 "{colab}"', text)
+    hosted = url.startswith("https://github.com/")
+    for key, value in {
+        "colab_url": COLAB if hosted else "",
+        "binderhub_url": BINDER if hosted else "",
+        "baseurl": pages(url),
+    }.items():
+        text = re.sub(rf'(?m)^(  {key}:) "[^"]*"', rf'\1 "{value}"', text)
     return re.sub(r"(?m)^(  use_\w+_button:).*$", rf"\1 {str(web).lower()}", text)
 
 
