@@ -304,6 +304,17 @@ def test_licences_are_whole():
         assert part in text
 
 
+def test_forms_and_container_are_read_by_their_readers():
+    forms = ROOT / ".github" / "ISSUE_TEMPLATE"
+    for path in forms.glob("[!c]*.yml"):
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= set(form), path.name
+        ids = [field["id"] for field in form["body"]]
+        assert len(ids) == len(set(ids)) >= 3, path.name
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert "make venv" in container["postCreateCommand"]
+
+
 def test_data_licences_stand_beside_the_data():
     readme = page("code/attnbook/data/README.md")
     sums = (ROOT / "code/attnbook/data/SHA256SUMS").read_text().split()

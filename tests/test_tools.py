@@ -374,3 +374,12 @@ def test_recolour_spares_numbers_in_cells():
     assert figures.size_of('<svg width="72pt" height="36pt" x="">') == (
         'width="96" height="48"'
     )
+
+
+def test_a_notebook_as_text_for_a_diff(house):
+    path = house.add("01_a.ipynb", "x = 1\nprint(x)")
+    notebook = nbformat.read(path, 4)
+    notebook.cells[0].outputs = [nbformat.v4.new_output("stream", text="1\n2\n")]
+    notebooks.write(path, notebook)
+    shown = house.run("tools/notebooks.py", path).stdout
+    assert shown == "--- code\nx = 1\nprint(x)\n> 1\n> 2\n\n"

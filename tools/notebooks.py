@@ -2,11 +2,14 @@
 
 A notebook is always written whole, through a temporary file, in one normal form, so
 that a diff shows what its author changed and nothing else.
+
+    python tools/notebooks.py FILE    prints a notebook as text: for git diff
 """
 
 import hashlib
 import os
 import re
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -151,3 +154,20 @@ def compared(cell):
         if output.get("name") != "stderr"
     ]
     return any(text and not text.startswith("<Figure") for text in texts)
+
+
+def shown(notebook):
+    """A notebook as text: cells with their tags, and what they printed, no pictures."""
+    for cell in notebook.cells:
+        tags = " ".join(cell.metadata.get("tags", []))
+        yield f"--- {cell.cell_type} {tags}".rstrip()
+        yield cell.source
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            words = output.get("text", data.get("text/plain", ""))
+            yield "> " + words.rstrip().replace("\n", "\n> ")
+        yield ""
+
+
+if __name__ == "__main__":
+    print("\n".join(shown(read(sys.argv[1]))))

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from attnbook.racers import ALONE, DR, LAYERS, C, D, H, R, W, cache_bytes, racers
 
 PROMPTS, DECODED = (512, 2048), 128
-GROWING = ("SWA", "GDN")  # linear in the length of the text
+GROWING = ("SWA", *ALONE)  # raced against their own shorter texts
 LENGTHS, STEPS = (4096, 8192, 16384, 32768), 64
 
 

@@ -253,7 +253,9 @@ LAYERS = {
     "MLA": lambda: LatentAttention(C, H, R, D, DR, rope=Rope(DR, turn=turn_pairs)),
     "SWA": lambda: WindowAttention(C, H, 4, reach=Window(W), rope=Rope(D)),
 }
-ALONE = {"GDN": lambda: GatedDeltaNet(C, H, D)}  # no kernel of PyTorch's to race
+ALONE = {  # no kernel of PyTorch's to race
+    "GDN": lambda: GatedDeltaNet(C, H, D),
+}
 FLOORS = {LatentAttention: LatentFloor, WindowAttention: WindowFloor}
 RIVALS = ("transformers eager", "transformers sdpa")
 
