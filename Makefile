@@ -17,8 +17,9 @@ test: venv ## lint, run all tests and all chapters
 	$(BIN) ruff format --check .
 	$(BIN) pytest -n $(WORKERS) --nbval
 
-bench: venv ## race our layers against transformers and the floor: bench.json
+bench: venv ## race our layers and a training run of ours: bench.json, bench_train.json
 	$(BIN) attnbook.bench --out bench.json
+	$(BIN) attnbook.race --out bench_train.json
 
 experiments: venv ## rerun the long experiments whose results the chapters plot
 	.venv/bin/python experiments/heads.py
@@ -27,6 +28,15 @@ experiments: venv ## rerun the long experiments whose results the chapters plot
 	.venv/bin/python experiments/window.py
 	.venv/bin/python experiments/louder.py
 	.venv/bin/python experiments/gates.py
+	.venv/bin/python experiments/bakeoff.py
+	.venv/bin/python experiments/race.py
+
+distributed: venv ## attention across two and four processes, checked against one
+	OMP_NUM_THREADS=1 $(BIN) torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node 2 -m attnbook.parallel
+	OMP_NUM_THREADS=1 $(BIN) torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node 4 -m attnbook.parallel
+
+audit: book ## measure the pages as a phone gets them (needs Node and Chromium)
+	.venv/bin/python tools/audit.py
 
 poster: venv ## draw the cards of all models on one sheet: poster.pdf
 	$(BIN) attnbook poster --all -o poster.pdf
@@ -45,4 +55,4 @@ pins: ## make requirements.txt anew from requirements.in
 venv:
 	@PYTHON='$(PYTHON)' sh tools/venv.sh
 
-.PHONY: help book test bench experiments poster serve clean pins venv
+.PHONY: help book test bench experiments distributed audit poster serve clean pins venv

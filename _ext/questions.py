@@ -1,16 +1,17 @@
 """Self-check questions: several answers, each of which says, once opened, why it is
 right or wrong.
 
-    ```{question} How many keys does a token store with 8 query heads in 2 groups?
+    :::{question} How many keys does a token store with 8 query heads in 2 groups?
     - 8
 
       No: the four query heads of a group share one key.
     - 2
 
       Yes: one a group.
-    ```
+    :::
 
-An answer is a `details` element. It opens by touch, by keyboard and without any script,
+The fence is of colons, since one of backticks could not hold code in its first line. An
+answer is a `details` element. It opens by touch, by keyboard and without any script,
 and those of one question share a name, so that a browser keeps one of them open.
 """
 

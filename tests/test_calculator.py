@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from fractions import Fraction
-from urllib.parse import quote
 
 import browser
 import pytest
@@ -17,11 +16,13 @@ from hypothesis import strategies as st
 import calculator
 from attnbook import models
 from attnbook.__main__ import cli, human
+from attnbook.draw import card_words
+from attnbook.draw.card import FILL
 from attnbook.models.architecture import Architecture, Layer, State, total
 from attnbook.models.ledger import BITS, numbers_held, plain, state_bytes, up
 
 CONTEXTS = [1, 127, 5_000, 131_072, 1_048_577]
-BATCHES = [1, 7]
+WISHES = [*((context, 1) for context in CONTEXTS), (5_000, 7)]
 FIGURES = [
     "bytes_per_token_all_layers", "bytes_per_token_growing", "window_bytes_max",
     "state_bytes", "indexer_bytes_per_token", "total_bytes",
@@ -45,7 +46,7 @@ def test_what_is_stale_is_named_and_written(tmp_path, capsys):
     text = page.read_text()
     assert text.startswith("a\n") and text.endswith("z\n") and "old" not in text
     with pytest.raises(ValueError, match="models"):
-        calculator.page("no table")
+        calculator.filled("no table")
 
 
 def test_the_table_has_every_model():
@@ -114,6 +115,14 @@ def _product(factors):
 @pytest.mark.parametrize("row", models.gallery(), ids=lambda row: row.name)
 def test_what_is_exported_gives_the_ledger(row):
     found = json.loads(json.dumps(models.export(row.architecture), allow_nan=False))
+    letters = [found["groups"][i]["letter"] for i in found["order"]]
+    assert "".join(letters) == found["strip"] == row.architecture.strip
+    for i, layer in zip(found["order"], row.architecture.layers, strict=True):
+        group = found["groups"][i]
+        assert (group["kind"], group["shares"]) == (
+            layer.kind,
+            layer.shares is not None,
+        )
     assert sum(g["layers"] for g in found["groups"]) == len(row.architecture.layers)
     for context in CONTEXTS:
         for dtype in BITS:
@@ -162,10 +171,9 @@ needs_browser = pytest.mark.skipif(
 BUILD = "from jupyter_book.cli.main import main; main()"
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The page with the book's theme, built alone, as a file."""
-    root, house = tmp_path_factory.mktemp("calculator"), calculator.ROOT
+def build(root):
+    """Build the page with the book's theme and nothing else. Returns: its file."""
+    house = calculator.ROOT
     for name in ("_ext", "book/_static"):
         shutil.copytree(house / name, root / name)
     for name in ("_config.yml", "references.bib", "book/calculator.md"):
@@ -176,7 +184,13 @@ def address(tmp_path_factory):
         capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert result.returncode == 0, (result.stdout + result.stderr)[-2000:]
-    return (root / "_build/html/book/calculator.html").as_uri()
+    return root / "_build/html/book/calculator.html"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The page, as a file."""
+    return build(tmp_path_factory.mktemp("calculator")).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +207,7 @@ def page(chromium, address):
     return chromium
 
 
+BY_ID = {row.id: row for row in models.gallery()}
 READ = """(() => {
   const read = () => {
     const all = {};
@@ -200,12 +215,23 @@ READ = """(() => {
       const [size, bytes] = row.querySelectorAll("td");
       all[row.dataset.name] = [bytes.querySelector("data").value, size.textContent];
     }
+    const text = (node) => node.textContent;
     all.kinds = [...document.querySelectorAll("#kv-kinds tbody tr")].map((row) => [
       row.querySelector("th").childNodes[1].textContent.trim(),
-      row.cells[1].textContent, row.querySelector("data").value]);
+      row.cells[1].textContent, row.querySelector("data").value,
+      text(row.querySelector(".kv-keeps"))]);
     const notes = document.querySelectorAll("#kv-notes li");
     all.notes = [...notes].map((n) => n.textContent);
     all.strip = document.getElementById("kv-strip").textContent;
+    all.hollow = [...document.querySelectorAll("#kv-strip .kv-cell")]
+      .filter((cell) => !cell.style.backgroundColor).length;
+    all.name = document.getElementById("kv-card-name").textContent;
+    all.heads = [...document.querySelectorAll("#kv-heads p")].map(text);
+    all.sizes = [...document.querySelectorAll("#kv-sizes > div")].map((row) =>
+      [...row.children].map(text));
+    all.bars = [...document.querySelectorAll("#kv-bars li")].map((row) => [
+      text(row.children[0]), text(row.children[1]),
+      [...row.querySelectorAll(".kv-parts > span")].map(text)]);
     all.headline = document.getElementById("kv-headline").textContent;
     all.path = document.querySelector("#kv-chart path.kv-held")?.getAttribute("d");
     return all;
@@ -214,7 +240,7 @@ READ = """(() => {
     for (const [name, value] of Object.entries(wish)) {
       document.getElementById(`kv-${name}`).value = value;
     }
-    const form = document.getElementById("kv-form");
+    const form = document.getElementById("kv-controls");
     form.dispatchEvent(new Event("input", { bubbles: true }));
     return read();
   };
@@ -252,19 +278,19 @@ def value(text):
 def test_the_page_counts_as_python_does(page, dtype):
     page.run(READ)
     wishes = [
-        dict(model=row.name, context=context, batch=batch, dtype=dtype)
-        for row in models.gallery() for context in CONTEXTS for batch in BATCHES
+        dict(model=row.id, context=context, batch=batch, dtype=dtype)
+        for row in models.gallery() for context, batch in WISHES
     ]  # fmt: skip
     shown = page.run(f"{json.dumps(wishes)}.map(reading)")
     for wish, seen in zip(wishes, shown, strict=True):
-        found = models.find(wish["model"]).architecture
+        found = BY_ID[wish["model"]].architecture
         bill, kinds = expected(found, wish["context"], wish["batch"], dtype)
         for name in FIGURES:
             amount = getattr(bill, name)
             exact, size = seen[name]
             assert value(exact) == amount, (wish, name)
             assert size == human(amount), (wish, name)
-        ours = [(kind, layers, value(held)) for kind, layers, held in seen["kinds"]]
+        ours = [(kind, layers, value(held)) for kind, layers, held, _ in seen["kinds"]]
         assert ours == kinds, wish
         notes = [*bill.notes]
         if bill.unknown:
@@ -277,7 +303,8 @@ def test_the_page_counts_as_python_does(page, dtype):
 @needs_browser
 def test_the_largest_numbers_are_exact_and_fit_a_phone(page, address):
     page.size(360)
-    query = "?model=Command%20R%20v01&context=1099511627776&batch=1073741824&dtype=fp32"
+    query = "#model=command-r-v01&context=1099511627776&batch=1073741824&dtype=fp32"
+    page.open("about:blank")
     page.open(address + query)
     page.run(READ)
     bill = models.ledger(
@@ -288,18 +315,105 @@ def test_the_largest_numbers_are_exact_and_fit_a_phone(page, address):
 
 
 @needs_browser
+def test_the_card_is_the_one_of_python(page):
+    page.run(READ)
+    rows = models.gallery()
+    shown = page.run(f"{json.dumps([dict(model=row.id) for row in rows])}.map(reading)")
+    for row, seen in zip(rows, shown, strict=True):
+        a = row.architecture
+        ours = {kind: card_words.keeps(x) for kind, x in card_words.kinds(a).items()}
+        assert {kind: keeps for kind, _, _, keeps in seen["kinds"]} == ours
+        blank = [x for x in a.layers if FILL[x.mixer] == "none" or x.shares is not None]
+        assert (seen["name"], seen["hollow"]) == (row.name, len(blank))
+        maps = [words for words, *_ in card_words.head_maps(a)][: card_words.MOST_MAPS]
+        assert seen["heads"] == maps
+        sizes = dict(seen["sizes"])
+        assert sizes["parameters"] == card_words.parameter_words(a, row)
+        assert card_words.attention_words(a).items() <= sizes.items()
+        for words, size, found in seen["bars"]:
+            n = int(words.split(" token")[0].replace(",", ""))
+            parts = card_words.parts(a, n)
+            assert size == human(parts and up(sum(parts.values()))), (row.name, n)
+            there = {k: human(float(v)) for k, v in (parts or {}).items() if v}
+            assert len(found) == (len(there) if len(there) > 1 else 0)
+            assert all(f" {k} {v}" in found for k, v in there.items() if found)
+        lengths = {*card_words.lengths(a), 131_072}
+        assert len(seen["bars"]) == len(lengths)
+
+
+@needs_browser
+def test_the_card_follows_context_batch_and_format(page):
+    page.run(READ)
+    seen = read(page, model="gpt-oss-120b", context="4096", batch="3", dtype="fp8")
+    found = BY_ID["gpt-oss-120b"].architecture
+    bars = {words: size for words, size, _ in seen["bars"]}
+    assert [*bars] == ["4,096 tokens, chosen", "8,192 tokens", "131,072 tokens"]
+    for (words, size), n in zip(bars.items(), (4_096, 8_192, 131_072), strict=True):
+        bill = models.ledger(found, n, 3, "fp8")
+        assert size == human(bill.total_bytes), words
+    wide = """[...document.querySelectorAll(".kv-bar")].map((x) => Math.max(
+      ...[...x.children].map((y) => y.getBoundingClientRect().right)) -
+      x.getBoundingClientRect().left)"""
+    one, two, three = page.run(wide)
+    assert 0 < one < two < three and 1.5 < two / one < 2.5
+    strip = page.run("document.getElementById('kv-strip').getAttribute('aria-label')")
+    assert strip.startswith("Layers in order: 1 window, then 1 full, then 1 window")
+    assert strip.endswith("in all 18 window, 18 full")
+    colours = page.run(
+        "[...document.querySelectorAll('#kv-strip .kv-cell')].slice(0, 2)"
+        ".map((x) => x.style.backgroundColor)"
+    )
+    rgb = [tuple(int(FILL[m][i : i + 2], 16) for i in (1, 3, 5)) for m in
+           ("window", "full")]  # fmt: skip
+    assert colours == [f"rgb{one}" for one in rgb]
+
+
+@needs_browser
 def test_an_address_keeps_the_numbers(page, address):
     page.run(READ)
-    before = read(page, model="Gemma 3 27B", context="8,192", batch="3", dtype="fp8")
+    before = read(page, model="gemma-3-27b", context="8,192", batch="3", dtype="fp8")
     link = page.run("document.getElementById('kv-link').href")
-    assert link.startswith("file:") and quote("Gemma 3 27B").replace("%20", "+") in link
+    assert link == f"{address}#model=gemma-3-27b&context=8192&batch=3&dtype=fp8"
+    page.open("about:blank")
     page.open(link)
     page.run(READ)
     assert read(page) == before
-    for strange in ("?model=none&context=-5&batch=x&dtype=toString", "?context=1e9"):
+    for strange in (
+        "#model=none&context=-5&batch=x&dtype=toString",
+        "#what-is-counted",
+    ):
+        page.open("about:blank")
         page.open(address + strange)
         page.run(READ)
         assert read(page)["headline"].startswith("gpt-oss 120B, 1 text of 131,072 tok")
+        lost = page.run("document.getElementById('kv-model-wrong').textContent")
+        assert bool(lost) == ("none" in strange)
+
+
+@needs_browser
+def test_back_and_forward(page):
+    page.run(READ)
+
+    def choose(name, value):
+        page.run(f"document.getElementById('kv-{name}').focus()")
+        page.run(f"document.getElementById('kv-{name}').value = {value!r}")
+        page.run(f"""for (const name of ["input", "change"]) document.getElementById(
+          'kv-{name}').dispatchEvent(new Event(name, {{ bubbles: true }}))""")
+        page.run("new Promise((done) => setTimeout(done, 1100))")  # one step, then one
+
+    def go(way):
+        page.run(f"history.{way}()")
+        page.run("new Promise((done) => setTimeout(done, 200))")
+        page.run(READ)
+        return read(page)["headline"]
+
+    choose("model", "gemma-3-27b")
+    choose("context", "8192")
+    assert page.run("location.hash").startswith("#model=gemma-3-27b&context=8192&")
+    assert go("back").startswith("Gemma 3 27B, 1 text of 131,072 tokens")
+    assert go("back").startswith("gpt-oss 120B")
+    assert go("forward").startswith("Gemma 3 27B, 1 text of 131,072 tokens")
+    assert go("forward").startswith("Gemma 3 27B, 1 text of 8,192 tokens")
 
 
 @needs_browser
@@ -316,53 +430,6 @@ def test_wrong_numbers_are_named(page):
         read(page, **{name: "2"})
         assert page.run(f"{state}.getAttribute('aria-invalid')") is None
         assert page.run(f"document.getElementById('kv-{name}-wrong').hidden")
-
-
-@needs_browser
-def test_a_pasted_model_is_counted(page):
-    page.run(READ)
-    layers = (Layer("csa", Hkv=1, D=7, Dv=7, window=3, ratio=5, index_width=2),) * 2
-    found = Architecture("<img src=x onerror=alert(1)>", None, layers, context=64)
-    text = json.dumps(models.export(found))
-    assert paste(page, text) == ""
-    seen = read(page, context="33", batch="3", dtype="int4")
-    bill, kinds = expected(found, 33, 3, "int4")
-    for name in FIGURES:
-        assert value(seen[name][0]) == getattr(bill, name), name
-    assert [(a, b, value(c)) for a, b, c in seen["kinds"]] == kinds
-    assert seen["headline"].startswith("<img src=x onerror=alert(1)> (pasted), 3 texts")
-    assert page.run("document.querySelector('.kv img')") is None
-    assert page.run("document.activeElement.id") == "kv-model"
-
-
-def paste(page, text):
-    """What the page says against a pasted text."""
-    page.run(f"document.getElementById('kv-text').value = {json.dumps(text)}")
-    page.run("document.getElementById('kv-use').click()")
-    return page.run("document.getElementById('kv-text-wrong').textContent")
-
-
-@needs_browser
-def test_a_strange_text_is_refused_in_words(page):
-    page.run(READ)
-    before = read(page)
-    assert "config.json" in paste(page, '{"model_type": "llama", "hidden_size": 8}')
-    assert "JSON" in paste(page, "{") and "groups" in paste(page, "null")
-    assert "too long" in paste(page, " " * 1_000_001)
-    good = models.export(models.find("gpt-oss 120B").architecture)
-    wrong = [
-        ("name", ""), ("name", 3), ("context", -1), ("context", 1.5), ("notes", "x"),
-        ("unknown", [1]), ("more", None), ("strip", None), ("groups", []),
-    ]  # fmt: skip
-    for name, broken in wrong:
-        assert name in paste(page, json.dumps(good | {name: broken})), name
-    for name, broken in (
-        ("entry", -1), ("growing", "5/0"), ("index", "x"), ("state", 1e30),
-        ("layers", 0), ("ratio", 0), ("window", [1]), ("kind", None),
-    ):  # fmt: skip
-        group = good["groups"][0] | {name: broken}
-        assert name in paste(page, json.dumps(good | {"groups": [group]})), name
-    assert read(page) == before
 
 
 @needs_browser
@@ -384,10 +451,10 @@ def test_the_keyboard_is_enough(page):
     page.press("Enter", 13, "\r")
     page.press("Tab", 9)
     assert page.run(focus) == "kv-text"
-    page.type("{}")
     page.press("Tab", 9)
-    page.press("Enter", 13, "\r")
-    assert "groups" in page.run("document.getElementById('kv-text-wrong').textContent")
+    assert page.run(focus) == "kv-use"
+    page.press("Tab", 9)
+    assert page.run(focus) == "kv-file"
     page.run("document.getElementById('kv-slider').focus()")
     page.press("ArrowRight", 39)
     assert "262,144 tokens" in read(page)["headline"]
@@ -399,7 +466,7 @@ def test_the_keyboard_is_enough(page):
 @needs_browser
 def test_a_screen_reader_gets_names_and_news(page):
     page.run(READ)
-    read(page, model="Llama 3 8B", context="8192")
+    read(page, model="llama-3-8b", context="8192")
     heard = "document.getElementById('kv-status').textContent"
     page.run("new Promise((done) => setTimeout(done, 1000))")
     assert page.run(heard) == "Llama 3 8B, 1 text of 8,192 tokens in bf16: 1.00 GiB"
@@ -473,7 +540,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(chromium, addres
     chromium.open(address)
     chromium.run(READ)
     for row in models.gallery():
-        read(chromium, model=row.name, context="9")
+        read(chromium, model=row.id, context="9")
     asked = [p["request"]["url"] for name, p in chromium.events
              if name == "Network.requestWillBeSent"]  # fmt: skip
     assert asked and all(url.startswith(("file:", "data:")) for url in asked)
@@ -485,7 +552,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(chromium, addres
 @needs_browser
 def test_the_curve_is_the_ledger(page):
     page.run(READ)
-    path = read(page, model="Mistral 7B v0.1", context="4096")["path"]
+    path = read(page, model="mistral-7b-v0-1", context="4096")["path"]
     points = [tuple(map(float, p.split())) for p in re.split("[ML]", path)[1:]]
     found = models.find("Mistral 7B v0.1").architecture
     tokens = [round(2 ** (10 + 10 * i / 60)) for i in range(61)]

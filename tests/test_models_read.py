@@ -249,8 +249,8 @@ def test_wrong_fields_are_named(field, value):
         (b"[" * 200_000, "lists within lists"),
         (b'{"a":' * 200_000, "lists within lists"),
         (b"\xff\xfe", "no text"),
-        (b'{"num_hidden_layers": ' + b"9" * 5000 + b"}", "limit"),
-        (b" " * (LARGEST + 1), "more than 10,000,000 bytes"),
+        (b'{"num_hidden_layers": ' + b"9" * 5000 + b"}", "thousands of digits"),
+        (b" " * (LARGEST + 1), "more than 1,000,000 bytes"),
     ],
 )
 def test_files_that_are_no_configuration(raw, words):

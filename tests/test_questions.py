@@ -10,14 +10,14 @@ import notebooks
 
 ONE = """# Page
 
-```{question} How many $k$ does a token store?
+:::{question} How many $k$ does a `token` store?
 - 8
 
   No: a group *shares* one key.
 - 2
 
   Yes: one a group.
-```
+:::
 """
 
 
@@ -25,7 +25,7 @@ def built(folder, text, builder="html"):
     """The page's text, and the warnings, of a site of one page."""
     folder.joinpath("conf.py").write_text(
         "extensions = ['myst_nb', 'questions']\nnb_execution_mode = 'off'\n"
-        "myst_enable_extensions = ['dollarmath']\nsuppress_warnings = ['epub']\n"
+        "myst_enable_extensions = ['colon_fence', 'dollarmath']\nsuppress_warnings = ['epub']\n"
     )
     folder.joinpath("index.md").write_text(text)
     warnings = folder / "warnings.txt"
@@ -78,7 +78,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named(fault, tmp_path):
-    text = f"# Page\n\n```{{question}} What?\n{FAULTS[fault]}```\n"
+    text = f"# Page\n\n:::{{question}} What?\n{FAULTS[fault]}:::\n"
     assert fault in built(tmp_path, text)[1]
 
 
@@ -87,7 +87,7 @@ def test_each_question_of_the_book_has_one_right_answer():
     found = 0
     for path in notebooks.find():
         for cell in notebooks.read(path).cells:
-            for block in re.findall(r"```\{question\}.*?\n```", cell.source, re.S):
+            for block in re.findall(r":::\{question\}.*?\n:::", cell.source, re.S):
                 verdicts = re.findall(r"(?m)^  (Yes|No)\b", block)
                 answers = re.findall(r"(?m)^- ", block)
                 assert len(verdicts) == len(answers) >= 2, f"{path.name}: {block}"

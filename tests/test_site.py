@@ -1,17 +1,15 @@
 """The site as a browser gets it: built from stored outputs, without a warning."""
 
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import built
 import pytest
 
 import notebooks
-
-BUILD = "from jupyter_book.cli.main import main; main()"
+import policy
 
 
 class Page(HTMLParser):
@@ -33,24 +31,14 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site's folder, or a failure that shows the first warnings."""
-    out = tmp_path_factory.mktemp("site")
-    options = ["-W", "-n", "--keep-going", "--path-output", out]
-    result = subprocess.run(
-        [sys.executable, "-c", BUILD, "build", notebooks.ROOT, *options],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    log = result.stdout + result.stderr
-    warnings = [line for line in log.splitlines() if "WARNING" in line]
-    assert result.returncode == 0, "\n".join(warnings[:20]) or log[-2000:]
-    return out / "_build" / "html"
+    return built.site(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def pages(site):
-    return {path: Page(path) for path in sorted(site.rglob("*.html"))}
+    """All pages but those that frames show, which have a policy of their own."""
+    found = sorted(site.rglob("*.html"))
+    return {path: Page(path) for path in found if site / "_static" not in path.parents}
 
 
 def test_every_page_is_there(site, pages):
@@ -88,14 +76,51 @@ def test_nothing_is_loaded_from_elsewhere(pages):
             assert not urlsplit(url).netloc, f"{path.name}: {url}"
 
 
-def test_each_script_once_and_maths_from_here(site, pages):
+def test_scripts_are_few_and_hold_nothing_up(site, pages):
+    never = "fontawesome bootstrap togglebutton thebe mathjax".split()
     for path, page in pages.items():
-        scripts = [tag["src"] for tag in page.all("script") if tag.get("src")]
-        assert len(scripts) == len(set(scripts)), path.name
-        assert not any("thebe" in script for script in scripts), path.name
-    assert (site / "_static/mathjax/tex-chtml.js").exists()
-    assert list((site / "_static/mathjax/output/chtml/fonts/woff-v2").glob("*.woff"))
-    assert (site / "_static/mathjax/input/tex/extensions/color.js").exists()
+        scripts = [tag for tag in page.all("script") if tag.get("src")]
+        names = [Path(urlsplit(tag["src"]).path).name.lower() for tag in scripts]
+        assert len(names) == len(set(names)), path.name
+        assert all("defer" in tag for tag in scripts), path.name
+        assert not [n for n in names if any(word in n for word in never)], path.name
+        searches = path.name == "search.html"
+        assert ("searchindex.js" in names) == searches, path.name
+        head = path.read_text(encoding="utf-8").partition("</head>")[0]
+        entrance = path == site / "index.html"
+        assert head.count('rel="stylesheet"') == (not entrance), path.name
+    assert not list(site.rglob("*.map"))
+
+
+def test_the_policy_allows_the_books_own_files_alone(pages):
+    """No script or style in an attribute, and no inline script but by its hash."""
+    for path, page in pages.items():
+        html = path.read_text(encoding="utf-8")
+        metas = [m["content"] for m in page.all("meta")
+                 if m.get("http-equiv") == "Content-Security-Policy"]  # fmt: skip
+        assert metas == [policy.policy(html)], path.name
+        assert "unsafe" not in metas[0] and "http" not in metas[0]
+        assert html.index("Content-Security-Policy") < html.index("<title>")
+        assert len(policy.INLINE.findall(html)) <= 1, path.name
+        for tag, attributes in page.tags:
+            wrong = [n for n in attributes if n == "style" or n.startswith("on")]
+            assert not wrong and tag != "style", f"{path.name}: {tag} {attributes}"
+            assert not (attributes.get("href") or "").startswith("javascript:")
+
+
+def test_formulas_and_folds_need_no_script(pages):
+    for path, page in pages.items():
+        html = path.read_text(encoding="utf-8")
+        drawn = [s for s in page.all("svg") if "formula " in (s.get("class") or "")]
+        assert len(drawn) == len(page.all("math")), path.name
+        shared = {p["id"] for p in page.all("path") if "id" in p}
+        assert {u["href"][1:] for u in page.all("use")} <= shared, path.name
+        folds = [d for d in page.all("details") if "dropdown" in (d.get("class") or "")]
+        assert len(folds) == html.count('class="admonition-title">') - len(
+            [d for d in page.all("p") if d.get("class") == "admonition-title"]
+        ), path.name
+        assert not [d for d in page.all("div") if "dropdown admonition" in
+                    (d.get("class") or "")], path.name  # fmt: skip
 
 
 def test_links_and_anchors_resolve(site, pages):
@@ -106,7 +131,8 @@ def test_links_and_anchors_resolve(site, pages):
                 continue
             target = (path.parent / unquote(url.path)).resolve() if url.path else path
             assert target.exists(), f"{path.name}: {link['href']}"
-            if url.fragment and target in pages:
+            state = "=" in url.fragment  # what a page shows, such as #model=x
+            if url.fragment and not state and target in pages:
                 found = unquote(url.fragment) in pages[target].ids
                 assert found, f"{path.name}: {link['href']}"
 

@@ -1,8 +1,10 @@
 """Write what the calculator page shows: its models, and the table of all of them.
 
-The numbers come from `attnbook.models`; the page multiplies and adds. The models go to
+The numbers come from `attnbook.models`, words and colours of the cards from
+`attnbook.draw`; the page multiplies, adds and draws. The models go to
 book/_static/calculator_data.js (a script, since a page opened from a folder may not
-load JSON), the table goes to book/calculator.md.
+load JSON), the table goes to book/calculator.md. What reads a pasted config.json is
+put beside them when the book is built (_ext/reader.py).
 
     python tools/calculator.py [--check]    --check changes nothing and fails if stale
 """
@@ -13,10 +15,16 @@ import re
 import sys
 from pathlib import Path
 
+from matplotlib.colors import to_rgba
+
 import notebooks
 from attnbook import models
 from attnbook.__main__ import human
+from attnbook.draw import QUERY, label_on, page
+from attnbook.draw.card import FILL, PARTS
+from attnbook.models.architecture import MIXERS
 from attnbook.models.ledger import BITS, LONGEST
+from attnbook.models.read import LARGEST
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTEXT = 131_072
@@ -30,14 +38,38 @@ def compact(value):
 
 
 def data():
-    """The script that holds the models, one a line, and the limits of the ledger."""
+    """The script that holds the models, one a line, and what all of them share."""
     rows = [
-        models.export(row.architecture) | dict(developer=row.developer)
+        dict(id=row.id) | page.page(row.architecture, row)
         for row in sorted(models.gallery(), key=lambda row: row.name.lower())
     ]
     lines = ",\n".join(map(compact, rows))
-    limits = compact(dict(bits=BITS, longest=LONGEST, batch=2**30))
-    return f"{HEAD}globalThis.attnbook = {{limits: {limits}, models: [\n{lines}\n]}};\n"
+    beside = compact(shared())
+    return f"{HEAD}globalThis.attnbook = {{...{beside}, models: [\n{lines}\n]}};\n"
+
+
+def shared():
+    """Limits, colours, and what the reader says of files that it need not open."""
+    mixers = {
+        name: dict(letter=letter, fill=FILL[name], ink=on(FILL[name]))
+        for name, (letter, _) in MIXERS.items()
+    }
+    limits = dict(bits=BITS, longest=LONGEST, batch=2**30, largest=LARGEST)
+    wrong = dict(large=b" " * (LARGEST + 1), bytes=b"\xff")
+    return dict(
+        limits=limits,
+        mixers=mixers,
+        query=QUERY,
+        parts={name: colour for name, (colour, _) in PARTS.items()},
+        wrong={
+            name: json.loads(page.answer(raw))["wrong"] for name, raw in wrong.items()
+        },
+    )
+
+
+def on(fill):
+    """The colour of a letter on a cell; None where the cell has no ground."""
+    return None if fill == "none" else label_on(to_rgba(fill))
 
 
 def table():
@@ -64,7 +96,7 @@ def table():
     return "\n".join([*rows, "```"]) + "\n"
 
 
-def page(text):
+def filled(text):
     """calculator.md with its table filled. Raises: ValueError if it has no place."""
     if not TABLE.search(text):
         raise ValueError("calculator.md: got no table, expected <!-- models: ... -->")
@@ -76,7 +108,7 @@ def main(root=ROOT, check=False):
     source = root / "book" / "calculator.md"
     wanted = {
         root / "book" / "_static" / "calculator_data.js": data(),
-        source: page(source.read_text(encoding="utf-8")),
+        source: filled(source.read_text(encoding="utf-8")),
     }
     return notebooks.refresh(wanted, root, check)
 

@@ -1,11 +1,16 @@
-/* The calculator of book/calculator.md: multiplies and adds what calculator_data.js holds,
-   which attnbook.models has made. It fetches nothing and stores nothing. */
+/* The calculator of book/calculator.md: multiplies, adds and draws what calculator_data.js
+   holds, which attnbook has made. It fetches nothing and stores nothing. A pasted
+   config.json goes to the book's Python reader, in a frame that is made when it is needed
+   (_ext/reader.py); what comes back is shown as text, never as HTML. */
 (() => {
   "use strict";
   const FIGURES = [
     "bytes_per_token_all_layers", "bytes_per_token_growing", "indexer_bytes_per_token",
     "window_bytes_max", "state_bytes", "total_bytes",
   ];
+  const FIRST = { model: "gpt-oss-120b", context: "131072", batch: "1", dtype: "bf16" };
+  const CONTEXTS = [8192, 131072]; // beside the chosen one and the model's maximum
+  const HERE = document.currentScript.src;
   const UNITS = [["TiB", 40n], ["GiB", 30n], ["MiB", 20n], ["KiB", 10n]];
 
   // --- exact numbers: [numerator, denominator] in BigInt; null is "not known" ----------
@@ -46,20 +51,35 @@
 
   // --- the ledger, as in attnbook/models/ledger.py ------------------------------------
 
-  /** Numbers that one layer of a group holds of `context` tokens (BigInt). */
-  function held(group, context) {
-    let window = exact(0), longest = context;
+  /** Numbers that one layer of a group holds of `context` tokens (BigInt), apart. */
+  function heldApart(group, context) {
+    let windows = exact(0), longest = context;
     if (group.window) {
       const [entry, tokens] = group.window.map(exact);
       const inside = tokens && [tokens[0] < context ? tokens[0] : context, 1n];
-      window = times(entry, inside);
+      windows = times(entry, inside);
     }
     if (group.ratio !== null) {
       const ratio = BigInt(group.ratio);
       longest = (context / ratio) * ratio; // only whole entries are made
     }
     const rest = [longest, 1n];
-    return plus(window, times(exact(group.growing), rest), times(exact(group.index), rest));
+    const growing = times(exact(group.growing), rest);
+    return { growing, windows, indexer: times(exact(group.index), rest) };
+  }
+
+  const held = (group, context) => plus(...Object.values(heldApart(group, context)));
+
+  /** The bytes of a cache apart, under the names of attnbook.parts; null: not known. */
+  function parts(model, { context, batch, dtype }) {
+    const size = [BigInt(attnbook.limits.bits[dtype]), 8n], texts = [BigInt(batch), 1n];
+    const found = {};
+    for (const name of Object.keys(attnbook.parts)) {
+      const one = (g) => (name === "states" ? exact(g.state)
+        : times(heldApart(g, BigInt(context))[name], size));
+      found[name] = times(texts, plus(...model.groups.map((g) => times(exact(g.layers), one(g)))));
+    }
+    return Object.values(found).includes(null) ? null : found;
   }
 
   function ledger(model, { context, batch, dtype }) {
@@ -100,12 +120,12 @@
   // --- the page -----------------------------------------------------------------------
 
   const $ = (name) => document.getElementById(`kv-${name}`);
-  const models = new Map(attnbook.models.map((model) => [model.name, model]));
-  let spoken;
+  const models = new Map(attnbook.models.map((model) => [model.id, model]));
+  let spoken, drawn;
 
   /** A new element with attributes and text or children. */
   function make(tag, attributes = {}, ...children) {
-    const svg = ["path", "line", "circle", "text", "g"].includes(tag);
+    const svg = ["svg", "path", "line", "circle", "rect", "text", "g"].includes(tag);
     const node = svg
       ? document.createElementNS("http://www.w3.org/2000/svg", tag)
       : document.createElement(tag);
@@ -148,10 +168,12 @@
       bytes.replaceChildren(number("data", { value }, value === "unknown" ? "" : pretty(value)));
     }
     $("kinds").tBodies[0].replaceChildren(...bill.kinds.map(kindRow));
-    $("strip").textContent = model.strip;
     $("notes").replaceChildren(...remarks(model, wish).map((text) => make("li", {}, text)));
-    const address = new URLSearchParams({ model: model.name, ...wish });
-    $("link").setAttribute("href", `?${address}#the-calculator`);
+    $("link").setAttribute("href", address(model, wish));
+    $("link").hidden = model.pasted === true;
+    if (drawn !== model) card(model);
+    drawn = model;
+    bars(model, wish);
     const tokens = `${commas(wish.context)} token${wish.context === 1 ? "" : "s"}`;
     $("slider").value = Math.round(Math.log2(wish.context));
     $("slider").setAttribute("aria-valuetext", tokens);
@@ -170,8 +192,9 @@
     make(tag, text.length > 20 ? { ...attributes, class: "kv-long" } : attributes, text);
 
   function kindRow({ kind, layers, bytes }) {
-    const name = make("th", { scope: "row" }, make("code", {}, kind.letter), ` ${kind.kind}`,
-      make("span", { class: "kv-keeps" }, kind.keeps));
+    const keeps = models.get($("model").value).card.kinds[kind.kind];
+    const name = make("th", { scope: "row" }, cell({ ...kind, shares: false }), ` ${kind.kind}`,
+      make("span", { class: "kv-keeps" }, keeps));
     const size = make("td", {}, number("data", { value: digits(bytes) }, human(bytes)));
     return make("tr", {}, name, make("td", {}, commas(layers)), size);
   }
@@ -182,6 +205,122 @@
     clearTimeout(spoken);
     spoken = setTimeout(() => { $("status").textContent = sentence; }, 600);
   }
+
+  // --- the card, as in attnbook/draw/card.py ---------------------------------------------
+
+  /** What of the card does not depend on context, batch and format. */
+  function card(model) {
+    const { by, heads, sizes, source, ordered } = model.card;
+    $("card-name").textContent = model.name;
+    $("card-by").textContent = by ?? "pasted: developer and date are not in the file";
+    const count = model.order.length;
+    const most = model.context === null ? "unknown" : `${commas(model.context)} tokens`;
+    $("layers").replaceChildren(count === 1 ? "1 layer " : `${commas(count)} layers `,
+      make("span", { class: "kv-aside" }, `maximum ${most}`));
+    $("strip").replaceChildren(...model.order.map((i) => cell(model.groups[i])));
+    $("strip").setAttribute("aria-label", inOrder(model));
+    const shared = model.groups.reduce((n, g) => n + (g.shares ? g.layers : 0), 0);
+    const said = [];
+    if (!ordered) said.push("In what order they stand is unknown.");
+    if (shared) said.push(`${shared} hollow cells use another layer’s cache.`);
+    $("strip-said").textContent = said.join(" ");
+    $("strip-said").hidden = !said.length;
+    $("heads").replaceChildren(...heads.flatMap(([words, H, groups, mixer]) =>
+      [make("p", {}, words), ...(H ? [comb(H, groups, mixer)] : [])]));
+    if (!heads.length) $("heads").append("no attention layers, or nothing known of their heads");
+    $("sizes").replaceChildren(...sizes.map(([label, words]) =>
+      make("div", {}, make("dt", {}, label), make("dd", {}, words))));
+    $("source").replaceChildren(...source.map((text) => make("li", {}, text)));
+  }
+
+  /** A layer: letter and colour of its mixer; hollow where it uses another's cache; a
+      second mixer beside it as a bar below. */
+  function cell(group) {
+    const [first, beside] = group.kind.split(" + ");
+    const { letter, fill, ink } = attnbook.mixers[first];
+    const node = make("span", { class: "kv-cell" }, letter);
+    const hollow = fill === "none" || group.shares;
+    if (fill === "none") node.classList.add("kv-blank");
+    else node.style.borderColor = fill;
+    if (!hollow) Object.assign(node.style, { backgroundColor: fill, color: ink });
+    if (beside) {
+      node.classList.add("kv-beside");
+      node.style.borderBottomColor = attnbook.mixers[beside].fill;
+    }
+    return node;
+  }
+
+  /** The layers in words: runs of the same kind, or how many if there are many runs. */
+  function inOrder({ order, groups }) {
+    const runs = [], counts = new Map();
+    for (const i of order) {
+      const { kind } = groups[i];
+      if (runs.at(-1)?.[1] === kind) runs.at(-1)[0] += 1;
+      else runs.push([1, kind]);
+      counts.set(kind, (counts.get(kind) ?? 0) + 1);
+    }
+    const first = runs.slice(0, 8).map((run) => run.join(" ")).join(", then ");
+    const all = [...counts].map(([kind, n]) => `${n} ${kind}`).join(", ");
+    return `Layers in order: ${first}${runs.length > 8 ? `, and so on; in all ${all}` : ""}`;
+  }
+
+  /** Query heads as ticks over the key/value heads, or the one latent, that they read. */
+  function comb(H, groups, mixer) {
+    const wide = 10 * H, queries = H > 256 ? 1 : H, shared = groups > 256 ? 1 : groups;
+    const svg = make("svg", { class: "kv-comb", viewBox: `0 0 ${wide} 25`,
+      preserveAspectRatio: "none", "aria-hidden": "true" });
+    svg.style.width = `min(100%, ${H * 0.9}rem)`;
+    const row = (n, gap, y, fill) => {
+      for (let i = 0; i < n; i += 1) {
+        const place = { x: (i * wide) / n, y, width: wide / n - gap, height: 10 };
+        svg.append(make("rect", { ...place, fill }));
+      }
+    };
+    row(queries, queries === 1 && H > 1 ? 0 : 2.2, 0, attnbook.query);
+    if (shared) row(shared, 2.2, 14, attnbook.mixers[mixer].fill);
+    else svg.append(make("rect", { class: "kv-hollow", x: 0, y: 14, width: wide - 2.2, height: 10 }));
+    return svg;
+  }
+
+  /** The ledger as bars on one scale: at the chosen context, at two others, at the most. */
+  function bars(model, wish) {
+    const limit = model.context ?? Infinity;
+    const others = [...CONTEXTS, limit].filter((n) => n <= limit && n < Infinity);
+    const at = [...new Set([...others, wish.context])].sort((a, b) => a - b);
+    const rows = at.map((context) => [context, parts(model, { ...wish, context })]);
+    const whole = (found) => found && real(plus(...Object.values(found)));
+    const top = Math.max(...rows.map(([, found]) => whole(found) ?? 0));
+    $("bars").replaceChildren(...rows.map(([context, found]) => {
+      const chosen = context === wish.context;
+      const words = `${commas(context)} token${context === 1 ? "" : "s"}${chosen ? ", chosen" : ""}`;
+      const size = found && up(plus(...Object.values(found)));
+      const row = make("li", chosen ? { class: "kv-chosen" } : {}, make("span", {}, words),
+        make("span", { class: "kv-bar-size" }, human(size)), bar(found, top));
+      const there = found ? Object.entries(found).filter(([, x]) => x[0] > 0n) : [];
+      if (there.length > 1) row.append(make("span", { class: "kv-parts" }, ...there.map(partWords)));
+      return row;
+    }));
+  }
+
+  function bar(found, top) {
+    const node = make("span", { class: "kv-bar", "aria-hidden": "true" });
+    for (const [name, bytes] of Object.entries(found ?? {})) {
+      if (bytes[0] > 0n) node.append(swatch(name, `max(2px, ${(100 * real(bytes)) / top}%)`));
+    }
+    if (!found) node.classList.add("kv-blank");
+    return node;
+  }
+
+  /** A piece in the colour and pattern of a part of the cache. */
+  function swatch(name, width) {
+    const node = make("span", { class: `kv-part kv-part-${name}` });
+    node.style.color = attnbook.parts[name];
+    node.style.width = width;
+    return node;
+  }
+
+  const partWords = ([name, bytes]) =>
+    make("span", {}, swatch(name, "0.7em"), ` ${name} ${human(bytes)}`);
 
   // --- the chart: memory against context, both axes logarithmic -------------------------
 
@@ -260,83 +399,158 @@
 
   // --- a pasted model -------------------------------------------------------------------
 
-  /** A model from what `attnbook export` prints. Throws an Error in words. */
-  function parse(text) {
-    if (text.length > 1e6) throw new Error("This is too long: over a million characters.");
-    let found;
-    try { found = JSON.parse(text); } catch { throw new Error("This is not whole JSON."); }
-    if (found === null || typeof found !== "object" || !Array.isArray(found.groups)) {
-      throw new Error(found && (found.model_type || found.architectures || found.text_config)
-        ? "This is a config.json. Run the command above on it, and paste what it prints."
-        : "This is not what the command above prints: it has no groups.");
-    }
-    const check = (right, what) => { if (!right) throw new Error(`${what} is not as the command prints it.`); };
-    const words = (x) => typeof x === "string" && x.length <= 1000;
-    const list = (x) => Array.isArray(x) && x.length <= 1000 && x.every(words);
-    const count = (x) => Number.isSafeInteger(x) && x >= 1;
-    const size = (x) => x === null || (Number.isSafeInteger(x) && x >= 0) ||
-      (typeof x === "string" && /^\d{1,15}\/[1-9]\d{0,14}$/.test(x));
-    check(words(found.name) && found.name.trim(), "name");
-    check(found.context === null || count(found.context), "context");
-    check(words(found.strip) || (typeof found.strip === "string" && found.strip.length <= 1e5), "strip");
-    check(list(found.unknown), "unknown");
-    check(list(found.notes), "notes");
-    check(found.more && Object.values(found.more).every(list), "more");
-    check(found.groups.length >= 1 && found.groups.length <= 2000, "groups");
-    for (const g of found.groups) {
-      check(g && [g.kind, g.letter, g.keeps].every(words), "kind");
-      check(count(g.layers), "layers");
-      check(g.ratio === null || count(g.ratio), "ratio");
-      for (const name of ["entry", "growing", "index", "state"]) check(size(g[name]), name);
-      check(g.window === null ||
-        (Array.isArray(g.window) && g.window.length === 2 && g.window.every(size)), "window");
-    }
-    return found;
+  let frame, asked = 0;
+
+  /** The frame with the Python reader, made when it is first needed: a promise. */
+  function reader() {
+    frame ??= new Promise((done, failed) => {
+      // allow-same-origin: without it a page from a folder may not load its own scripts.
+      const node = make("iframe", { sandbox: "allow-scripts allow-same-origin", hidden: "",
+        title: "The reader of configuration files", src: new URL("reader/reader.html", HERE) });
+      addEventListener("message", ({ source, data }) => {
+        if (source !== node.contentWindow || data.ready === undefined) return;
+        if (data.ready) done(node.contentWindow);
+        else failed();
+      });
+      node.addEventListener("error", failed);
+      setTimeout(failed, 60_000);
+      document.body.append(node);
+    });
+    return frame;
   }
 
-  function use() {
-    const wrong = $("text-wrong"), field = $("text");
-    wrong.textContent = "";
-    field.removeAttribute("aria-invalid");
+  /** What attnbook.draw.page.answer says of a text: a promise of JSON. */
+  async function answer(text, name) {
+    const window = await reader();
+    return new Promise((done) => {
+      const id = (asked += 1);
+      addEventListener("message", function hear({ source, data }) {
+        if (source !== window || data.id !== id) return;
+        removeEventListener("message", hear);
+        done(data.found);
+      });
+      window.postMessage({ id, text, name }, "*"); // a page from a folder has no origin
+    });
+  }
+
+  function refuse(words) {
+    $("paste").open = true;
+    $("reading").textContent = "";
+    $("text-wrong").textContent = words;
+    $("text").setAttribute("aria-invalid", "true");
+  }
+
+  /** Read a config.json, and show its model. */
+  async function use(text, name = null) {
+    $("text-wrong").textContent = "";
+    $("text").removeAttribute("aria-invalid");
+    if (text.length > attnbook.limits.largest) return refuse(attnbook.wrong.large);
+    const mine = (use.last = Symbol(name));
+    $("reading").textContent = frame ? "Reading …" : "Starting the reader …";
+    await new Promise((done) => setTimeout(done, 30)); // so that this is seen
+    let found;
     try {
-      const model = parse(field.value);
-      model.name = `${model.name.trim()} (pasted)`;
-      if (!models.has(model.name)) $("model").prepend(new Option(model.name, model.name));
-      models.set(model.name, model);
-      $("model").value = model.name;
-      show();
-      $("model").focus();
-    } catch (error) {
-      wrong.textContent = error.message;
-      field.setAttribute("aria-invalid", "true");
+      found = JSON.parse(await answer(text, name));
+    } catch {
+      frame = undefined;
     }
+    if (mine !== use.last) return undefined; // another text came in the meantime
+    if (!found) return refuse("The reader does not run here. attnbook kv reads the file.");
+    if (found.wrong) return refuse(found.wrong);
+    $("reading").textContent = "";
+    add(found.model);
+    return undefined;
+  }
+
+  function add(model) {
+    const id = `pasted-${models.size}`;
+    models.set(id, { ...model, id, name: `${model.name} (pasted)`, pasted: true });
+    $("model").prepend(new Option(models.get(id).name, id));
+    $("model").value = id;
+    show();
+    remember();
+    $("model").focus();
+  }
+
+  /** A file that was opened or dropped; one that is too large is not read. */
+  async function open(file) {
+    if (!file) return undefined;
+    if (file.size > attnbook.limits.largest) return refuse(attnbook.wrong.large);
+    const name = file.name.replace(/\.json$/i, "").split("--").at(-1);
+    let text;
+    try {
+      text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+    } catch {
+      return refuse(attnbook.wrong.bytes);
+    }
+    return use(text, name === "config" ? null : name);
+  }
+
+  // --- the address: #model=llama-3-1-8b&context=131072&batch=1&dtype=bf16 ----------------
+
+  let kept = 0, mine;
+  const address = (model, wish) => `#${new URLSearchParams({ model: model.id, ...wish })}`;
+
+  /** Put what is shown into the address; changes that follow at once are one step back. */
+  function remember() {
+    const hash = $("link").getAttribute("href"), now = Date.now();
+    if (document.getElementById("kv").classList.contains("kv-stale") || location.hash === hash) return;
+    mine = hash;
+    if (now - kept < 1000) location.replace(hash);
+    else location.hash = hash;
+    kept = now;
+  }
+
+  /** Set the controls as the address says; what it does not say, or wrongly, as at first. */
+  function obey() {
+    const said = location.hash.slice(1);
+    if (said && !said.includes("model=")) return; // another place in this page
+    const wish = Object.fromEntries(new URLSearchParams(said));
+    const lost = wish.model !== undefined && !models.has(wish.model);
+    $("model-wrong").hidden = !lost;
+    $("model-wrong").textContent = lost ? "The link is to a model that is not in the list." : "";
+    $("model").value = models.has(wish.model) ? wish.model : FIRST.model;
+    const formats = attnbook.limits.bits;
+    $("dtype").value = Object.hasOwn(formats, wish.dtype) ? wish.dtype : FIRST.dtype;
+    for (const name of ["context", "batch"]) {
+      $(name).value = commas(/^\d{1,15}$/.test(wish[name]) ? wish[name] : FIRST[name]);
+    }
+    show();
   }
 
   // --- start ----------------------------------------------------------------------------
 
   function start() {
-    $("model").replaceChildren(...[...models.keys()].map((name) => new Option(name, name)));
+    const list = [...models.values()].map(({ name, id }) => new Option(name, id));
+    $("model").replaceChildren(...list);
     const formats = Object.entries(attnbook.limits.bits);
     $("dtype").replaceChildren(...formats.map(([name, bits]) => new Option(`${name}, ${bits} bits`, name)));
-    const address = new URLSearchParams(location.search);
-    $("model").value = models.has(address.get("model")) ? address.get("model") : "gpt-oss 120B";
-    $("dtype").value = Object.hasOwn(attnbook.limits.bits, address.get("dtype"))
-      ? address.get("dtype") : "bf16";
-    for (const name of ["context", "batch"]) {
-      if (/^\d{1,15}$/.test(address.get(name) ?? "")) $(name).value = commas(address.get(name));
-    }
     $("form").addEventListener("submit", (event) => event.preventDefault());
-    $("form").addEventListener("input", (event) => {
+    $("controls").addEventListener("input", (event) => {
       if (event.target.id === "kv-slider") $("context").value = commas(2 ** event.target.value);
+      if (event.target.id === "kv-model") $("model-wrong").hidden = true;
       show();
     });
+    $("controls").addEventListener("change", remember);
     $("maximum").addEventListener("click", () => {
       $("context").value = commas(models.get($("model").value).context);
       show();
+      remember();
     });
-    $("use").addEventListener("click", use);
-    for (const name of ["controls", "text", "use"]) $(name).disabled = false;
-    show();
+    addEventListener("hashchange", () => { if (location.hash !== mine) obey(); mine = null; });
+    $("use").addEventListener("click", () => use($("text").value));
+    $("text").addEventListener("paste", () => setTimeout(() => use($("text").value)));
+    $("file").addEventListener("change", (event) => open(event.target.files[0]));
+    const kv = document.getElementById("kv");
+    const carries = (event) => event.dataTransfer?.types.includes("Files");
+    for (const name of ["dragover", "drop"]) {
+      kv.addEventListener(name, (event) => { if (carries(event)) event.preventDefault(); });
+    }
+    kv.addEventListener("drop", (event) => { if (carries(event)) open(event.dataTransfer.files[0]); });
+    for (const name of ["controls", "text", "use", "file"]) $(name).disabled = false;
+    for (const name of ["model", "dtype"]) $(name).value = FIRST[name];
+    obey();
+    if (!drawn) show(); // the address names another place in this page
   }
 
   start();

@@ -217,8 +217,8 @@ def fit(config, memory, context, batch, dtype, weights, parameters, as_json):
 def export_model(config):
     """What each kind of layer of CONFIG keeps, as JSON.
 
-    This is what the calculator page of the book takes: numbers of one layer before a
-    context, a batch and a format are chosen.
+    This is what the calculator page of the book counts with: numbers of one layer
+    before a context, a batch and a format are chosen.
     """
     click.echo(dump(models.export(models.load(config))))
 

@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgba
 from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE, label_on
 from attnbook.draw.card_words import (
     CONTEXTS,
+    MOST_MAPS,
     attention_words,
     by_line,
     confidence,
@@ -21,6 +22,7 @@ from attnbook.draw.card_words import (
     keeps,
     kinds,
     lengths,
+    listed_words,
     parameter_words,
     parts,
     sources_of,
@@ -34,13 +36,12 @@ from attnbook.draw.sheet import (
     Sheet,
     Text,
     breadth,
-    clean,
     leading,
     on_paper,
 )
 from attnbook.models.architecture import MIXERS
 from attnbook.models.ledger import ledger
-from attnbook.models.words import human, number
+from attnbook.models.words import clean, human, number
 
 STATE = "#8A6BC1"
 FILL = {  # mixers that keep much the same look alike; the letter tells them apart
@@ -61,6 +62,7 @@ PARTS = {  # of a cache: colour and hatch
 COLUMNS = 20  # layers to a row of the strip
 MOST_LAYERS = 400  # cells that are drawn; the rest is said
 MOST_HEADS = 256
+MOST_SOURCES = 5
 
 
 def lay_out(architecture, row=None, brief=False):
@@ -78,7 +80,7 @@ def lay_out(architecture, row=None, brief=False):
     layer_section(sheet, architecture)
     head_section(sheet, architecture)
     size_section(sheet, architecture, row, brief)
-    cache_section(sheet, architecture, brief)
+    cache_section(sheet, architecture, brief, row)
     if not brief:
         source_section(sheet, architecture, row)
     sheet.y += EDGE
@@ -152,12 +154,12 @@ def head_section(sheet, a):
     sheet.heading("Heads", "query above, key/value below" if maps else None)
     if not maps:
         sheet.line("no attention layers, or nothing known of their heads")
-    for words, H, groups, colour in maps[:3]:
+    for words, H, groups, mixer in maps[:MOST_MAPS]:
         sheet.paragraph(words, most=3)
         if H is not None:
-            comb(sheet, H, groups, colour)
-    if len(maps) > 3:
-        sheet.line(f"and {len(maps) - 3} more")
+            comb(sheet, H, groups, FILL[mixer])
+    if len(maps) > MOST_MAPS:
+        sheet.line(f"and {len(maps) - MOST_MAPS} more")
 
 
 def comb(sheet, H, groups, colour):
@@ -199,7 +201,7 @@ def size_section(sheet, a, row, brief):
         sheet.pair(label, said, most=3)
 
 
-def cache_section(sheet, a, brief):
+def cache_section(sheet, a, brief, row=None):
     """The ledger: a token, then bars at three lengths on one scale."""
     bill = ledger(a, 1)
     sheet.heading("Cache of one text", "16 bits a number")
@@ -211,6 +213,8 @@ def cache_section(sheet, a, brief):
     if bill.indexer_bytes_per_token:
         each = human(bill.indexer_bytes_per_token)
         sheet.pair("", f"keys of indexers apart: {each}")
+    if said := listed_words(a, row):
+        sheet.pair("listed", said, most=2)
     ends = lengths(a)[-2:] if brief else lengths(a)
     bills = {n: parts(a, n) for n in ends}
     known = [sum(p.values()) for p in bills.values() if p is not None]
@@ -231,6 +235,12 @@ def cache_section(sheet, a, brief):
 
 def bar(sheet, found, top):
     """One bar on the card's scale, and its parts in words if there are several."""
+    segments(sheet, found, top)
+    bar_words(sheet, found)
+
+
+def segments(sheet, found, top):
+    """The parts of a cache as boxes behind each other; `top` bytes fill the width."""
     x = EDGE
     for name, amount in found.items():
         wide = sheet.inner * float(amount) / float(top or 1)
@@ -240,6 +250,10 @@ def bar(sheet, found, top):
             sheet.box(x, 0.01, max(wide, 0.012), 0.1, fill, colour, hatch)
         x += wide
     sheet.y += 0.14
+
+
+def bar_words(sheet, found):
+    """The parts of a cache in words, if there are several."""
     there = {name: amount for name, amount in found.items() if amount}
     if len(there) > 1:
         x = EDGE + 0.14
@@ -268,12 +282,13 @@ def source_section(sheet, a, row):
     if row is not None:
         sheet.pair("licence", clean(row.licence or "unknown"), most=2)
     sources = sources_of(a, row)
-    for source in sources[:3]:
-        sheet.paragraph(clean(source, 400), SMALL, EDGE + 0.1, most=3)
-    if len(sources) > 3:
-        sheet.line(f"and {len(sources) - 3} more", SMALL, EDGE + 0.1)
+    for source in sources[:MOST_SOURCES]:
+        sheet.paragraph(clean(source, 400), SMALL, EDGE + 0.1, most=5)
+    if len(sources) > MOST_SOURCES:
+        more = f"and {len(sources) - MOST_SOURCES} more"
+        sheet.line(more, SMALL, EDGE + 0.1)
     for note in a.notes[:4]:
-        sheet.paragraph(f"Note: {clean(note, 300)}", SMALL, most=4)
+        sheet.paragraph(f"Note: {clean(note, 400)}", SMALL, most=7)
     if a.unknown:
         names = ", ".join(clean(name) for name in a.unknown)
         sheet.paragraph(f"Unknown: {names}", most=3)

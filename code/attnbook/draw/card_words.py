@@ -3,8 +3,6 @@
 Unknown is said as unknown, and nothing is guessed. Bytes are of 16-bit numbers.
 """
 
-from attnbook.draw import KEY, VALUE
-from attnbook.draw.sheet import clean
 from attnbook.models.architecture import product, total
 from attnbook.models.ledger import (
     growing,
@@ -16,10 +14,11 @@ from attnbook.models.ledger import (
     windowed,
 )
 from attnbook.models.parameters import parameters
-from attnbook.models.words import human, number, short
+from attnbook.models.words import clean, human, number, short
 
 CONTEXTS = (8_192, 131_072)
 MOST = 5  # different values that are said
+MOST_MAPS = 3  # ways of sharing heads that are drawn
 NAMES = ("growing", "windows", "states", "indexer")  # the parts of a cache
 
 
@@ -47,6 +46,8 @@ def describe(architecture, row=None):
         f"{human(bill.bytes_per_token_growing)}; if all layers kept all tokens "
         f"{human(bill.bytes_per_token_all_layers)}."
     )
+    if said := listed_words(a, row):
+        found.append(f"Listed: {said}.")
     for n in lengths(a):
         p = parts(a, n)
         held = human(None if p is None else whole(p))
@@ -128,7 +129,7 @@ def keeps(layers):
         beside = f", and {state_words(state)}"
     elif state is not None:
         return state_words(state)
-    topk = "picks " + each(layers, "topk")
+    topk = "picks " + each(layers, "topk", several_of)
     if mixer == "latent":
         words = latent_words(layers)
     elif mixer == "indexed":
@@ -139,13 +140,21 @@ def keeps(layers):
         words += f"; window {each(layers, 'window')}"
     elif mixer == "window":
         words = f"the last {each(layers, 'window')} tokens"
+        if all(x.window is None for x in layers):
+            words = "the last tokens, how many is unknown"
     elif mixer == "chunk":
         words = f"chunks of {each(layers, 'window')} tokens"
     elif mixer == "block sparse":
-        words = f"all tokens, {topk} blocks"
+        of = " of" if all(x.topk is None for x in layers) else ""
+        words = f"all tokens, {topk}{of} blocks"
     else:
         words = {"full": "all tokens", "none": "no mixer"}.get(mixer, "unknown")
     return words + beside
+
+
+def several_of(value):
+    """A number, or that it is not known."""
+    return "an unknown number" if value is None else number(value)
 
 
 def latent_words(layers):
@@ -180,7 +189,10 @@ def attending(a):
 
 
 def head_maps(a):
-    """(words, H, groups, colour) of each way in which heads are shared."""
+    """(words, H, groups, mixer) of each way in which heads are shared.
+
+    mixer, "full" or "latent", has the colour of what they share.
+    """
     layers = attending(a)
     found = {}
     for x in layers:
@@ -207,12 +219,13 @@ def head_map(key, layers, named):
         widths = f"width {number(D)}, values {number(Dv)}"
     if latent:
         words = f"{start}{count(H, 'query head')} on 1 latent; {widths}"
-        return words, H, 1, VALUE
-    words = f"{start}{count(H, 'query head')} on {number(Hkv)} KV; {widths}"
+        return words, H, 1, "latent"
+    shared = "an unknown number of" if Hkv is None else number(Hkv)
+    words = f"{start}{count(H, 'query head')} on {shared} KV; {widths}"
     if one_vector:
         words += ", key = value"
     groups = Hkv if Hkv and H and H % Hkv == 0 else None
-    return words, H, groups, KEY
+    return words, H, groups, "full"
 
 
 def count(n, noun):
@@ -226,7 +239,8 @@ def attention_words(a):
     """Label to words: positions, norm, gate, sinks, cap."""
     layers = attending(a)
     if not layers:
-        return {"attention": "none"}
+        lost = any(x.mixer == "unknown" for x in a.layers)
+        return {"attention": "unknown" if lost else "none"}
     words = {"positions": position_words(a, layers)}
     norms = {"none": "none", "head": "each head", "whole": "all heads at once",
              "latent": "on the latents", "unit": "to length 1"}  # fmt: skip
@@ -305,6 +319,15 @@ def parameter_words(a, row):
         met = f", {met} active" if met and met != "dense" else ""
         words.append(f"published {clean(published)}{clean(met)}")
     return "; ".join(words) or "unknown"
+
+
+def listed_words(a, row):
+    """The published cache of a token, where ours is not known; else None."""
+    if row is None or row.published_kib is None:
+        return None
+    if ledger(a, 1).bytes_per_token_all_layers is not None:
+        return None
+    return f"{row.published_kib:g} KiB if all layers kept all tokens"
 
 
 def context_words(a):

@@ -11,6 +11,7 @@ import warnings
 
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.colors import same_color, to_rgba
 
 from attnbook.check import expect
 from attnbook.draw import INK, KEY, QUERY, VALUE
@@ -31,6 +32,7 @@ from attnbook.draw.sheet import (
 from attnbook.models.architecture import MIXERS, Layer
 
 SMALLEST = 6  # points on paper
+PRINTED = "#404040"  # ink on paper
 PAPERS = {  # millimetres
     "A0": (841, 1189), "A1": (594, 841), "A2": (420, 594), "A3": (297, 420),
     "A4": (210, 297),
@@ -81,7 +83,18 @@ def poster(models, size="A1", title="Attention in modern LLMs", progress=iter):
                 weight="bold", parse_math=False)  # fmt: skip
         for sheet, x, y in page:
             render(ax, sheet, margin + x, margin + top + y, scale)
+        blacken(ax)
         yield fig
+
+
+def blacken(ax):
+    """The ink of screens, made for light and dark, darker: paper is white."""
+    for text in ax.texts:
+        if same_color(text.get_color(), INK):
+            text.set_color(PRINTED)
+    for box in ax.patches:
+        if same_color(box.get_edgecolor(), to_rgba(INK)):
+            box.set_edgecolor(PRINTED)
 
 
 def pack(sheets, wide, high):

@@ -22,6 +22,7 @@ from matplotlib.textpath import text_to_path
 
 from attnbook.check import expect
 from attnbook.draw import INK
+from attnbook.models.words import clean
 
 WIDTH = 4.0  # inches: at 360 pixels the smallest text is 11 pixels high
 EDGE = 0.1
@@ -108,13 +109,6 @@ class Sheet:
 def leading(size):
     """Inches from one line to the next."""
     return 1.3 * size / 72
-
-
-def clean(words, most=120):
-    """Words that can be printed: no control characters, no line that never ends."""
-    words = " ".join(str(words).split())
-    words = "".join(c for c in words if c.isprintable())
-    return words if len(words) <= most else words[: most - 1] + "…"
 
 
 @lru_cache(maxsize=50_000)

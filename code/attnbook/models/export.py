@@ -27,14 +27,16 @@ def export(architecture):
     Args: architecture, an `Architecture`.
     Returns: dict of plain values for JSON. name; context, the model's maximum; strip, a
     letter a layer; unknown; notes, in every format, and more, those of single ones;
-    groups: layers that keep the same, each with kind, letter, keeps (in words), layers
-    (how many) and, in numbers of one layer, entry (a token, if all are kept), growing
-    (a token, for good), window (None, or numbers a token and tokens), ratio (tokens to
-    an entry, or None), index (a token), state (bytes).
+    groups: layers that keep the same, each with kind, letter, keeps (in words), shares
+    (whether another layer's cache is used), layers (how many) and, in numbers of one
+    layer, entry (a token, if all are kept), growing (a token, for good), window (None,
+    or numbers a token and tokens), ratio (tokens to an entry, or None), index (a
+    token), state (bytes); order: the group of each layer, counted from 0.
     """
     found = {dtype: notes(architecture, dtype) for dtype in BITS}
     common = [one for one in found["bf16"] if all(one in f for f in found.values())]
     more = {d: [one for one in f if one not in common] for d, f in found.items()}
+    groups, order = grouped(architecture.layers)
     return dict(
         name=architecture.name,
         context=architecture.context,
@@ -42,9 +44,8 @@ def export(architecture):
         unknown=list(architecture.unknown),
         notes=common,
         more={dtype: words for dtype, words in more.items() if words},
-        groups=[
-            group | dict(layers=count) for group, count in counted(architecture.layers)
-        ],
+        groups=groups,
+        order=order,
     )
 
 
@@ -54,11 +55,14 @@ def notes(architecture, dtype):
     return [*architecture.notes, *remarks(architecture, 1, dtype, itemsize)]
 
 
-def counted(layers):
-    """(what a layer keeps, number of such layers), in order of appearance."""
+def grouped(layers):
+    """(what layers keep and how many there are, in order of appearance; the order)."""
     kept = [part(layer) for layer in layers]
+    counts = Counter(map(str, kept))
     firsts = {str(one): one for one in kept}
-    return [(firsts[key], n) for key, n in Counter(map(str, kept)).items()]
+    groups = [firsts[key] | dict(layers=n) for key, n in counts.items()]
+    places = {key: i for i, key in enumerate(counts)}
+    return groups, [places[str(one)] for one in kept]
 
 
 def part(layer):
@@ -69,6 +73,7 @@ def part(layer):
         kind=layer.kind,
         letter=MIXERS[layer.mixer][0],
         keeps="; ".join(words),
+        shares=layer.shares is not None,
         entry=exact(entry(layer)),
         growing=exact(growing(layer)),
         window=window,

@@ -7,11 +7,9 @@ beyond need check again.
 """
 
 import math
-import tomllib
-from functools import cache
-from importlib.resources import files
 
 from attnbook.check import expect
+from attnbook.models.defaults import classes
 
 OLDER = {  # the name that most files use, then those of other files
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
@@ -51,8 +49,8 @@ OLDER = {  # the name that most files use, then those of other files
 }  # fmt: skip
 
 MOST = {  # far above every model there is, far below what makes a sum useless
-    "num_hidden_layers": 10_000,
-    "num_nextn_predict_layers": 10_000,
+    "num_hidden_layers": 1_000,
+    "num_nextn_predict_layers": 1_000,
     "num_attention_heads": 65_536,
     "num_key_value_heads": 65_536,
     "vocab_size": 2**27,
@@ -63,19 +61,12 @@ MOST = {  # far above every model there is, far below what makes a sum useless
 WIDEST = 2**24  # of any other size
 
 
-@cache
 def class_defaults(model_type):
     """What the class of a model_type says where a file is silent.
 
     Args: model_type, str or None. Returns: dict, or None if the type is not known.
-    Source: transformers 5.23.0, models/*/configuration_*.py (defaults.toml).
     """
-    text = files(__package__).joinpath("defaults.toml").read_text(encoding="utf-8")
-    tables = tomllib.loads(text)
-    patterns = tables.pop("patterns")
-    if model_type not in tables:
-        return None
-    return tables[model_type] | patterns.get(model_type, {})
+    return classes().get(model_type)
 
 
 class Fields:

@@ -51,6 +51,11 @@ class Row:
     active: float | None
     facts: dict = field(repr=False, compare=False, hash=False)
 
+    @property
+    def id(self):
+        """The name as it stands in an address: "llama-3-1-8b"."""
+        return re.sub("[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
 
 @cache
 def gallery():

@@ -6,7 +6,7 @@ side), "none" (no mixer) or "unknown"; `mixers.py` makes layers of them.
 """
 
 from attnbook.check import expect
-from attnbook.models.fields import clean, shown
+from attnbook.models.fields import MOST, clean, shown
 
 WORDS = {  # the entries of layer_types, and of older lists
     "full_attention": "full",
@@ -52,7 +52,7 @@ def kinds(fields):
     length = fields.size("num_hidden_layers")
     if length is None and isinstance(fields.find("layer_types"), list):
         length = len(fields.find("layer_types"))
-        expect(0 < length <= 10_000, "layer_types", f"{length} entries", "1 to 10,000")
+        check_length("layer_types", length, "entries")
     expect(length is not None, "num_hidden_layers", "nothing", "a number of layers")
     for way in WAYS:
         found = way(fields, length)
@@ -67,10 +67,15 @@ def kinds(fields):
     return [ALIKE.get(fields.model_type, "full")] * length
 
 
+def check_length(name, length, what):
+    """Raise ValueError if a list has an entry for more layers than there can be."""
+    most = MOST["num_hidden_layers"]
+    expect(0 < length <= most, name, f"{length} {what}", f"1 to {most:,}")
+
+
 def by_letters(fields, pattern):
     """Nemotron-H: a letter a layer. The pattern, not num_hidden_layers, counts."""
-    expect(0 < len(pattern) <= 10_000, "hybrid_override_pattern",
-           f"{len(pattern)} letters", "1 to 10,000")  # fmt: skip
+    check_length("hybrid_override_pattern", len(pattern), "letters")
     for letter in pattern:
         good = letter in LETTERS
         expect(good, "hybrid_override_pattern", shown(letter), "M, *, E or -")

@@ -13,7 +13,7 @@ from attnbook.models.feedforward import feed_forwards
 from attnbook.models.fields import Fields, clean, shown
 from attnbook.models.mixers import layers
 
-LARGEST = 10_000_000  # bytes: a real file has some thousand
+LARGEST = 1_000_000  # bytes: a real file has some thousand
 WRAPPERS = ("text_config", "llm_config", "language_config", "thinker_config")
 READ_AS = {  # model types that are built by the class of another
     "kimi_k2": "deepseek_v3",
@@ -43,20 +43,23 @@ PARTLY = {  # classes with parts that the parameter count leaves out
 def parse(raw):
     """The object that a JSON file holds: a dict.
 
-    Args: raw, bytes. Raises: ValueError if they are too many, no JSON, or no object.
-    NaN and Infinity pass here, since real files have them where no size is meant;
-    `Fields` refuses them as sizes.
+    Args: raw, bytes, or their text as str. Raises: ValueError if they are too many, no
+    JSON, or no object. NaN and Infinity pass here, since real files have them where no
+    size is meant; `Fields` refuses them as sizes.
     """
     size = f"more than {LARGEST:,} bytes"
     expect(len(raw) <= LARGEST, "config", size, "a config.json, which is far smaller")
     try:
-        found = json.loads(raw.decode("utf-8-sig"))
+        text = raw if isinstance(raw, str) else raw.decode("utf-8")
+        found = json.loads(text.removeprefix("\ufeff"))
     except RecursionError:
         raise ValueError("config: got lists within lists without end") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"config: got bytes that are no text ({error})") from None
+    except UnicodeDecodeError:
+        raise ValueError("config: got bytes that are no text in UTF-8") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"config: got no JSON ({error})") from None
+    except ValueError:  # Python's limit
+        raise ValueError("config: got a number of thousands of digits") from None
     expect(isinstance(found, dict), "config", type(found).__name__, "an object")
     return found
 
@@ -165,7 +168,7 @@ def scaling(fields):
 def describe(fields, model_type):
     """Notes on what was read otherwise than as it stands."""
     if not fields.known:
-        named = "no model_type" if model_type is None else clean(repr(model_type))
+        named = "no model_type" if model_type is None else f"'{clean(model_type)}'"
         fields.notes.insert(0, f"{named}: not known, read as far as its fields say")
     elif model_type != fields.model_type:
         fields.notes.insert(0, f"{model_type} is built as {fields.model_type} is")

@@ -1,4 +1,4 @@
-"""Numbers in words, as the command line and the cards print them."""
+"""Numbers and names in words, as the command line and the cards print them."""
 
 
 def human(amount):
@@ -25,3 +25,10 @@ def short(count):
             digits = 1 if count >= 10 * size else 2
             return f"{count / size:.{digits}f}{letter}"
     return f"{count:g}"
+
+
+def clean(words, most=120):
+    """Words that can be printed: no control characters, no line that never ends."""
+    words = " ".join(str(words).split())
+    words = "".join(c for c in words if c.isprintable())
+    return words if len(words) <= most else words[: most - 1] + "…"
