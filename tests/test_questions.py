@@ -25,7 +25,8 @@ def built(folder, text, builder="html"):
     """The page's text, and the warnings, of a site of one page."""
     folder.joinpath("conf.py").write_text(
         "extensions = ['myst_nb', 'questions']\nnb_execution_mode = 'off'\n"
-        "myst_enable_extensions = ['colon_fence', 'dollarmath']\nsuppress_warnings = ['epub']\n"
+        "myst_enable_extensions = ['colon_fence', 'dollarmath']\n"
+        "suppress_warnings = ['epub']\n"
     )
     folder.joinpath("index.md").write_text(text)
     warnings = folder / "warnings.txt"
