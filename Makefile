@@ -35,6 +35,9 @@ distributed: venv ## attention across two and four processes, checked against on
 	OMP_NUM_THREADS=1 $(BIN) torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node 2 -m attnbook.parallel
 	OMP_NUM_THREADS=1 $(BIN) torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node 4 -m attnbook.parallel
 
+colab: venv ## rehearse every chapter as Colab meets it, each in a bare environment
+	COLAB_ALL=1 $(BIN) pytest -n $(WORKERS) --dist load tests/test_colab.py
+
 audit: book ## measure the pages as a phone gets them (needs Node and Chromium)
 	.venv/bin/python tools/audit.py
 
@@ -55,4 +58,4 @@ pins: ## make requirements.txt anew from requirements.in
 venv:
 	@PYTHON='$(PYTHON)' sh tools/venv.sh
 
-.PHONY: help book test bench experiments distributed audit poster serve clean pins venv
+.PHONY: help book test bench experiments distributed colab audit poster serve clean pins venv
