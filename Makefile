@@ -9,7 +9,9 @@ help: ## this list
 
 book: venv ## build the site from the stored outputs, and print where to open it
 	@echo "Building the book; warnings are errors"
+	rm -rf _build/html/ja
 	.venv/bin/jupyter-book build . -W -n --keep-going -q
+	.venv/bin/python tools/languages.py --build
 	@.venv/bin/python -c "import pathlib; print('Open', pathlib.Path('_build/html/index.html').resolve().as_uri())"
 
 test: venv ## lint, run all tests and all chapters
@@ -41,6 +43,15 @@ colab: venv ## rehearse every chapter as Colab meets it, each in a bare environm
 audit: book ## measure the pages as a phone gets them (needs Node and Chromium)
 	.venv/bin/python tools/audit.py
 
+pdf: book ## print the whole book: _build/attention.pdf (needs Chromium)
+	.venv/bin/python tools/pdf.py
+
+epub: venv ## make an EPUB of the whole book: _build/attention.epub
+	.venv/bin/python tools/epub.py
+
+catalogues: venv ## bring the catalogues of translations up to date
+	.venv/bin/python tools/languages.py
+
 poster: venv ## draw the cards of all models on one sheet: poster.pdf
 	$(BIN) attnbook poster --all -o poster.pdf
 
@@ -58,4 +69,4 @@ pins: ## make requirements.txt anew from requirements.in
 venv:
 	@PYTHON='$(PYTHON)' sh tools/venv.sh
 
-.PHONY: help book test bench experiments distributed colab audit poster serve clean pins venv
+.PHONY: help book test bench experiments distributed colab audit pdf epub catalogues poster serve clean pins venv

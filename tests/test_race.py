@@ -2,19 +2,12 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from attnbook import data, race, toy
-
-FOLDER = Path(__file__).parents[1] / "experiments"
-sys.path.insert(0, str(FOLDER))
-import race as script  # noqa: E402
 
 NAMES = [*race.BASELINES, race.Recipe()]
 
@@ -130,17 +123,6 @@ def test_muon_steps_in_the_direction_of_pytorchs():
     assert alike > 0.9
 
 
-def test_each_part_can_be_left_out():
-    whole = race.size(race.Runner(race.Recipe(), 2, tests=4).model)
-    for name, changes in script.CHANGES.items():
-        runner = race.Runner(race.Recipe(**changes), 2, tests=4)
-        runner.advance(1)
-        assert math.isfinite(runner.look()), name
-        taps = 3 * race.WIDTH * 4 * race.LAYERS
-        less = {"conv": -taps, "rope": race.T * race.WIDTH}
-        assert race.size(runner.model) == whole + sum(less.get(k, 0) for k in changes)
-
-
 def test_our_start_is_an_even_guess(runners):
     runner = race.Runner(race.Recipe(), 4, tests=4)
     assert runner.look() == pytest.approx(math.log(65), rel=1e-4)
@@ -201,16 +183,3 @@ def test_the_file_that_make_bench_writes(tmp_path, monkeypatch, capsys):
 def test_a_name_that_is_not_there():
     with pytest.raises(ValueError, match="name"):
         race.Runner("nanoGPT", 2)
-
-
-def test_the_stored_experiment_is_the_scripts():
-    stored, settings = data.results("race"), script.SETTINGS
-    assert stored["settings"] == settings
-    cases = script.cases(settings)
-    assert len(stored["runs"]) == len(cases)
-    for case in cases:
-        (found,) = [r for r in stored["runs"] if all(r[k] == case[k] for k in case)]
-        assert len(found["at"]) == len(found["losses"]) == settings["looks"]
-        assert found["at"][-1] == case["steps"]
-        assert 1.5 < found["losses"][-1] < 3
-        assert np.all(np.isfinite(found["losses"]))

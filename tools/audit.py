@@ -67,7 +67,8 @@ def pages(site):
     """What is measured: the landing page, the longest chapter, the two tools."""
     chapters = site.glob("book/[0-9][0-9]_*.html")
     chapters = sorted(chapters, key=lambda path: path.stat().st_size)
-    named = [site / "book" / f"{name}.html" for name in ("calculator", "explorer", "gallery")]
+    apps = ("calculator", "explorer", "gallery")
+    named = [site / "book" / f"{name}.html" for name in apps]
     chosen = [site / "book" / "index.html", *chapters[-1:], *named]
     return [path.relative_to(site).as_posix() for path in chosen if path.exists()]
 
