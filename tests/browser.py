@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 
+import pytest
 from tornado.ioloop import IOLoop
 from tornado.websocket import websocket_connect
 
@@ -22,6 +23,11 @@ def find():
     return os.environ.get("CHROMIUM") or next(
         filter(None, map(shutil.which, NAMES)), None
     )
+
+
+needed = pytest.mark.skipif(
+    find() is None, reason="no Chromium here: apt-get install chromium"
+)
 
 
 class Browser:

@@ -1,6 +1,7 @@
-"""The site, built once for all tests that look at it."""
+"""The site, built once for all tests that look at it; and single pages of it."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,37 @@ from filelock import FileLock
 import notebooks
 
 BUILD = "from jupyter_book.cli.main import main; main()"
+
+
+def build(*arguments):
+    """Run `jupyter-book build`. Returns: the exit status, and all that it said."""
+    result = subprocess.run(
+        [sys.executable, "-c", BUILD, "build", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+def page(root, name, change=None):
+    """Build one page of the book, with its theme and nothing else.
+
+    Args: root, an empty folder; name, such as "gallery"; change, a function that takes
+    the text of _config.yml and gives another, or None. Returns: the page's file.
+    """
+    for folder in ("_ext", "book/_static"):
+        shutil.copytree(notebooks.ROOT / folder, root / folder)
+    for file in ("references.bib", f"book/{name}.md"):
+        shutil.copy(notebooks.ROOT / file, root / file)
+    settings = (notebooks.ROOT / "_config.yml").read_text(encoding="utf-8")
+    changed = change(settings) if change else settings
+    (root / "_config.yml").write_text(changed, encoding="utf-8")
+    (root / "_toc.yml").write_text(f"format: jb-book\nroot: book/{name}\n")
+    (root / "code").symlink_to(notebooks.CODE)
+    status, said = build(root, "--all")
+    assert status == 0, said[-2000:]
+    return root / "_build" / "html" / "book" / f"{name}.html"
 
 
 def site(tmp_path_factory):
@@ -24,14 +56,8 @@ def site(tmp_path_factory):
     with FileLock(base / "site.lock"):
         if not log.exists():
             options = ["-W", "-n", "--keep-going", "--path-output", base / "site"]
-            result = subprocess.run(
-                [sys.executable, "-c", BUILD, "build", notebooks.ROOT, *options],
-                capture_output=True,
-                text=True,
-                stdin=subprocess.DEVNULL,
-            )
-            said = result.stdout + result.stderr
-            log.write_text(f"{result.returncode}\n{said}", encoding="utf-8")
+            status, said = build(notebooks.ROOT, *options)
+            log.write_text(f"{status}\n{said}", encoding="utf-8")
     status, _, said = log.read_text(encoding="utf-8").partition("\n")
     warnings = [line for line in said.splitlines() if "WARNING" in line]
     assert status == "0", "\n".join(warnings[:20]) or said[-2000:]

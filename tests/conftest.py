@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import browser
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
@@ -71,3 +72,10 @@ def look():
     draw.use_style()
     yield
     plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """A browser of the module's own."""
+    with browser.Browser(tmp_path_factory.mktemp("chromium")) as one:
+        yield one

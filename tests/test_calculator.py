@@ -2,12 +2,10 @@
 
 import json
 import re
-import shutil
-import subprocess
-import sys
 from fractions import Fraction
 
 import browser
+import built
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -165,38 +163,11 @@ def test_export_on_the_command_line():
 
 # --- the page in a browser ------------------------------------------------------------
 
-needs_browser = pytest.mark.skipif(
-    browser.find() is None, reason="no Chromium here: apt-get install chromium"
-)
-BUILD = "from jupyter_book.cli.main import main; main()"
-
-
-def build(root):
-    """Build the page with the book's theme and nothing else. Returns: its file."""
-    house = calculator.ROOT
-    for name in ("_ext", "book/_static"):
-        shutil.copytree(house / name, root / name)
-    for name in ("_config.yml", "references.bib", "book/calculator.md"):
-        shutil.copy(house / name, root / name)
-    (root / "_toc.yml").write_text("format: jb-book\nroot: book/calculator\n")
-    result = subprocess.run(
-        [sys.executable, "-c", BUILD, "build", root, "--all"],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert result.returncode == 0, (result.stdout + result.stderr)[-2000:]
-    return root / "_build/html/book/calculator.html"
-
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The page, as a file."""
-    return build(tmp_path_factory.mktemp("calculator")).as_uri()
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    with browser.Browser(tmp_path_factory.mktemp("chromium")) as one:
-        yield one
+    return built.page(tmp_path_factory.mktemp("calculator"), "calculator").as_uri()
 
 
 @pytest.fixture
@@ -273,7 +244,7 @@ def value(text):
     return float(text) if "." in text else int(text)
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("dtype", BITS)
 def test_the_page_counts_as_python_does(page, dtype):
     page.run(READ)
@@ -300,7 +271,7 @@ def test_the_page_counts_as_python_does(page, dtype):
         assert seen["headline"].endswith(f"in {dtype}: {human(bill.total_bytes)}")
 
 
-@needs_browser
+@browser.needed
 def test_the_largest_numbers_are_exact_and_fit_a_phone(page, address):
     page.size(360)
     query = "#model=command-r-v01&context=1099511627776&batch=1073741824&dtype=fp32"
@@ -314,7 +285,7 @@ def test_the_largest_numbers_are_exact_and_fit_a_phone(page, address):
     assert page.run("document.scrollingElement.scrollWidth") <= 360
 
 
-@needs_browser
+@browser.needed
 def test_the_card_is_the_one_of_python(page):
     page.run(READ)
     rows = models.gallery()
@@ -341,7 +312,7 @@ def test_the_card_is_the_one_of_python(page):
         assert len(seen["bars"]) == len(lengths)
 
 
-@needs_browser
+@browser.needed
 def test_the_card_follows_context_batch_and_format(page):
     page.run(READ)
     seen = read(page, model="gpt-oss-120b", context="4096", batch="3", dtype="fp8")
@@ -368,7 +339,7 @@ def test_the_card_follows_context_batch_and_format(page):
     assert colours == [f"rgb{one}" for one in rgb]
 
 
-@needs_browser
+@browser.needed
 def test_an_address_keeps_the_numbers(page, address):
     page.run(READ)
     before = read(page, model="gemma-3-27b", context="8,192", batch="3", dtype="fp8")
@@ -390,7 +361,7 @@ def test_an_address_keeps_the_numbers(page, address):
         assert bool(lost) == ("none" in strange)
 
 
-@needs_browser
+@browser.needed
 def test_back_and_forward(page):
     page.run(READ)
 
@@ -416,7 +387,7 @@ def test_back_and_forward(page):
     assert go("forward").startswith("Gemma 3 27B, 1 text of 8,192 tokens")
 
 
-@needs_browser
+@browser.needed
 def test_wrong_numbers_are_named(page):
     page.run(READ)
     most = {"context": 2**40, "batch": 2**30}
@@ -432,7 +403,7 @@ def test_wrong_numbers_are_named(page):
         assert page.run(f"document.getElementById('kv-{name}-wrong').hidden")
 
 
-@needs_browser
+@browser.needed
 def test_the_keyboard_is_enough(page):
     page.run(READ)
     page.run("document.getElementById('kv-model').focus()")
@@ -463,7 +434,7 @@ def test_the_keyboard_is_enough(page):
     assert "131,072 tokens" in read(page)["headline"]
 
 
-@needs_browser
+@browser.needed
 def test_a_screen_reader_gets_names_and_news(page):
     page.run(READ)
     read(page, model="llama-3-8b", context="8192")
@@ -482,7 +453,7 @@ def test_a_screen_reader_gets_names_and_news(page):
     assert roles.count("slider") == 1 and "status" in roles
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_phone_and_desk_in_light_and_dark(page, address, width, theme):
@@ -535,7 +506,7 @@ CONTRAST = """(() => {
 })()"""
 
 
-@needs_browser
+@browser.needed
 def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(chromium, address):
     chromium.open(address)
     chromium.run(READ)
@@ -549,7 +520,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(chromium, addres
     assert not thrown and not [e for e in logged if e["level"] == "error"]
 
 
-@needs_browser
+@browser.needed
 def test_the_curve_is_the_ledger(page):
     page.run(READ)
     path = read(page, model="mistral-7b-v0-1", context="4096")["path"]
@@ -564,7 +535,7 @@ def test_the_curve_is_the_ledger(page):
     assert len(set(full)) == 1 and held[-1] == max(held)  # the window is full
 
 
-@needs_browser
+@browser.needed
 def test_without_scripts_there_is_the_table(page, address):
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     page.call("Emulation.setEmulatedMedia", features=[])

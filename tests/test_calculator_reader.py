@@ -8,8 +8,8 @@ import threading
 from functools import partial
 
 import browser
+import built
 import pytest
-from test_calculator import build, needs_browser
 
 import reader
 import reader_json
@@ -155,18 +155,17 @@ USE = """(() => {
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("reader"))
+def html(tmp_path_factory):
+    return built.page(tmp_path_factory.mktemp("reader"), "calculator")
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory, built):
+def page(chromium, html):
     """The page from a folder, its reader started by the first text."""
-    with browser.Browser(tmp_path_factory.mktemp("chromium")) as one:
-        one.size(360)
-        one.open(built.as_uri())
-        one.run(USE)
-        yield one
+    chromium.size(360)
+    chromium.open(html.as_uri())
+    chromium.run(USE)
+    return chromium
 
 
 def paste(page, text):
@@ -179,13 +178,13 @@ def asked(page):
             if name == "Network.requestWillBeSent"]  # fmt: skip
 
 
-@needs_browser
+@browser.needed
 def test_nothing_is_loaded_before_something_is_pasted(page):
     assert not any("brython" in url or "modules.js" in url for url in asked(page))
     assert page.run("document.querySelector('iframe')") is None
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_each_file_is_read_as_python_reads_it(page, file):
     raw = file.read_bytes()
@@ -198,7 +197,7 @@ def test_each_file_is_read_as_python_reads_it(page, file):
     assert page.run("document.activeElement.id") == "kv-model"
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:30])
 def test_hostile_texts(page, text):
     before = page.run("document.getElementById('kv-headline').textContent")
@@ -213,7 +212,7 @@ def test_hostile_texts(page, text):
     assert page.run("document.querySelector('.kv :is(img, script)')") is None
 
 
-@needs_browser
+@browser.needed
 def test_a_model_that_is_not_known_is_marked(page):
     paste(page, changed(model_type="<b>new</b>"))
     notes = page.run("document.getElementById('kv-notes').textContent")
@@ -224,7 +223,7 @@ def test_a_model_that_is_not_known_is_marked(page):
     assert page.run("document.scrollingElement.scrollWidth") <= 360
 
 
-@needs_browser
+@browser.needed
 def test_too_much_is_not_read(page):
     large = json.loads(answer(b" " * (LARGEST + 1)))["wrong"]
     many = f"paste(' '.repeat({LARGEST + 1}))"
@@ -233,7 +232,7 @@ def test_too_much_is_not_read(page):
         assert seen["wrong"] == large and seen["found"] is None
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("way", ["open", "drop"])
 def test_files_are_opened_and_dropped(page, way):
     text = changed(model_type="llama")
@@ -244,7 +243,7 @@ def test_files_are_opened_and_dropped(page, way):
     assert seen["wrong"] == "config: got bytes that are no text in UTF-8"
 
 
-@needs_browser
+@browser.needed
 def test_a_key_is_enough_to_paste(page):
     page.run("document.getElementById('kv-paste').open = true")
     page.run("document.getElementById('kv-text').value = ''")
@@ -257,7 +256,7 @@ def test_a_key_is_enough_to_paste(page):
     assert seen.startswith("gpt2 (pasted), ")
 
 
-@needs_browser
+@browser.needed
 def test_all_of_it_came_from_the_folder_and_nothing_went_wrong(page):
     assert any("brython.js" in url for url in asked(page))
     assert all(url.startswith(("file:", "data:")) for url in asked(page))
@@ -268,9 +267,9 @@ def test_all_of_it_came_from_the_folder_and_nothing_went_wrong(page):
     assert not [p for p in spoken if p["type"] in ("error", "warning")]
 
 
-@needs_browser
-def test_served_too(page, built):
-    site = partial(Quiet, directory=built.parent.parent)
+@browser.needed
+def test_served_too(page, html):
+    site = partial(Quiet, directory=html.parent.parent)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), site) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page.open(f"http://127.0.0.1:{server.server_port}/book/calculator.html")

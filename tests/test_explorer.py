@@ -2,11 +2,9 @@
 
 import base64
 import json
-import shutil
-import subprocess
-import sys
 
 import browser
+import built
 import numpy as np
 import pytest
 import torch
@@ -178,45 +176,19 @@ def test_two_windows_reach_twice_as_far(model, found):
 
 # --- the page in a browser ------------------------------------------------------------
 
-needs_browser = pytest.mark.skipif(
-    browser.find() is None, reason="no Chromium here: apt-get install chromium"
-)
 AXE = explorer.ROOT / "tests/vendor/axe.min.js"
 AUDIT = """axe.run(".ex", {preload: false}).then((found) =>
   found.violations.map((one) => [one.id, one.nodes[0].html]))"""
-BUILD = "from jupyter_book.cli.main import main; main()"
-
-
-def build(root):
-    """Build the page with the book's theme and nothing else. Returns: its file."""
-    house = explorer.ROOT
-    for name in ("_ext", "book/_static"):
-        shutil.copytree(house / name, root / name)
-    for name in ("_config.yml", "references.bib", "book/explorer.md"):
-        shutil.copy(house / name, root / name)
-    (root / "_toc.yml").write_text("format: jb-book\nroot: book/explorer\n")
-    result = subprocess.run(
-        [sys.executable, "-c", BUILD, "build", root, "--all"],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert result.returncode == 0, (result.stdout + result.stderr)[-2000:]
-    return root / "_build/html/book/explorer.html"
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("explorer"))
+    return built.page(tmp_path_factory.mktemp("explorer"), "explorer")
 
 
 @pytest.fixture(scope="module")
 def address(file):
     return file.as_uri()
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    with browser.Browser(tmp_path_factory.mktemp("chromium")) as one:
-        yield one
 
 
 @pytest.fixture
@@ -263,7 +235,7 @@ def read(page, **wish):
     return page.run(f"reading({json.dumps(wish)})")
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_page_computes_as_python_does(page, model, found, text):
     """Every part of every head of both layers, and the chances after each character."""
@@ -282,7 +254,7 @@ def test_the_page_computes_as_python_does(page, model, found, text):
                 np.testing.assert_allclose(theirs, ours, **near)
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("view", PARTS)
 def test_the_table_shows_what_was_computed(page, model, found, view):
     text = TEXTS[0]
@@ -317,7 +289,7 @@ def test_the_table_shows_what_was_computed(page, model, found, view):
                     assert abs(float(label.removesuffix(" %")) - share) <= 0.51
 
 
-@needs_browser
+@browser.needed
 def test_the_sliders_count(page, model, found):
     ids = toy.encode(TEXTS[4], found["alphabet"])
     for wish in WISHES[5:]:
@@ -330,7 +302,7 @@ def test_the_sliders_count(page, model, found):
         assert page.run(open_) == names[wish["variant"]]
 
 
-@needs_browser
+@browser.needed
 def test_wrong_texts_are_named_and_bent_signs_straightened(page):
     state = "document.getElementById('ex-text')"
     for wrong, words in (
@@ -354,7 +326,7 @@ def test_wrong_texts_are_named_and_bent_signs_straightened(page):
     assert "<" in hostile["wrong"]
 
 
-@needs_browser
+@browser.needed
 def test_the_keyboard_is_enough(page):
     page.run("document.getElementById('ex-text').focus()")
     focus = "document.activeElement.id || document.activeElement.name"
@@ -385,7 +357,7 @@ def test_the_keyboard_is_enough(page):
     assert not page.run("document.activeElement.closest('#ex-grid')")
 
 
-@needs_browser
+@browser.needed
 def test_a_finger_chooses_a_cell(page):
     page.size(360)
     page.run("document.querySelectorAll('#ex-grid tbody tr')[4].cells[3].click()")
@@ -397,7 +369,7 @@ def test_a_finger_chooses_a_cell(page):
     assert page.run("document.querySelector('#ex-bars .ex-aside') !== null")
 
 
-@needs_browser
+@browser.needed
 def test_a_screen_reader_gets_names_and_news(page):
     read(page, variant="window", layer=2)
     page.run("new Promise((done) => setTimeout(done, 800))")
@@ -417,7 +389,7 @@ def test_a_screen_reader_gets_names_and_news(page):
     assert roles.count("columnheader") == 20 and roles.count("gridcell") == 19 * 19
 
 
-@needs_browser
+@browser.needed
 def test_axe_finds_nothing(page):
     page.size(360)
     page.run(AXE.read_text(encoding="utf-8") + "; 0")
@@ -428,7 +400,7 @@ def test_axe_finds_nothing(page):
     assert page.run(AUDIT) == []
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_phone_and_desk_in_light_and_dark(page, address, width, theme):
@@ -488,7 +460,7 @@ CONTRAST = """(() => {
 })()"""
 
 
-@needs_browser
+@browser.needed
 def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(
     chromium, address, file
 ):
@@ -508,7 +480,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(
     assert " style=" not in body and " on" not in body.replace(" one", "")
 
 
-@needs_browser
+@browser.needed
 def test_without_scripts_there_is_the_picture(page, address):
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     page.call("Emulation.setEmulatedMedia", features=[])

@@ -2,13 +2,11 @@
 
 import json
 import re
-import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from itertools import combinations
 
 import browser
+import built
 import pytest
 
 import card_page
@@ -307,41 +305,18 @@ def test_the_poster_has_the_models_of_the_command():
 
 # --- the page in a browser ------------------------------------------------------------
 
-needs_browser = pytest.mark.skipif(
-    browser.find() is None, reason="no Chromium here: apt-get install chromium"
-)
-BUILD = "from jupyter_book.cli.main import main; main()"
 DRAWN = ["gpt-oss-20b", "kimi-k3-2-8t-a104b"]
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The page with the book's theme, built alone, as a file; few cards are drawn."""
-    root, house = tmp_path_factory.mktemp("gallery"), cards.ROOT
-    for name in ("_ext", "book/_static"):
-        shutil.copytree(house / name, root / name)
-    for name in ("references.bib", "book/gallery.md"):
-        shutil.copy(house / name, root / name)
-    settings = (house / "_config.yml").read_text(encoding="utf-8")
-    assert "    cards: _ext\n" in settings
+    root = tmp_path_factory.mktemp("gallery")
     few = f"  config:\n    gallery_only: [{', '.join(DRAWN)}]\n"
-    (root / "_config.yml").write_text(settings.replace("  config:\n", few, 1))
-    (root / "_toc.yml").write_text("format: jb-book\nroot: book/gallery\n")
-    (root / "code").symlink_to(house / "code")
-    result = subprocess.run(
-        [sys.executable, "-c", BUILD, "build", root, "--all"],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert result.returncode == 0, (result.stdout + result.stderr)[-2000:]
+    page = built.page(root, "gallery", lambda text: text.replace("  config:\n", few, 1))
     drawn = (root / "_build/html/_static/cards").glob("*")
     assert sorted(path.stem for path in drawn) == DRAWN
-    return (root / "_build/html/book/gallery.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    with browser.Browser(tmp_path_factory.mktemp("chromium")) as one:
-        yield one
+    return page.as_uri()
 
 
 @pytest.fixture
@@ -377,7 +352,7 @@ def choose(page, **wish):
     return page.run(SHOWN)
 
 
-@needs_browser
+@browser.needed
 def test_filters(page):
     options = "[...document.getElementById('gc-{}').options].map((o) => o.value)"
     choices = {name: page.run(options.format(name)) for name in
@@ -428,7 +403,7 @@ def test_filters(page):
     assert page.run(SHOWN) == list(BY_ID)
 
 
-@needs_browser
+@browser.needed
 def test_orders(page):
     def ordered(key, down=False):
         known = [row for row in ROWS if key(row) is not None]
@@ -450,7 +425,7 @@ def test_orders(page):
     assert choose(page) == list(BY_ID)
 
 
-@needs_browser
+@browser.needed
 def test_a_choice_stands_in_the_address(page, address):
     found = choose(page, mixer="window", developer="Google", sort="cache")
     hash_ = page.run("location.hash")
@@ -475,7 +450,7 @@ OPEN = """[...document.querySelectorAll(".gc-card details[open]")]
 TOP = "Math.round(document.getElementById({!r}).getBoundingClientRect().top)"
 
 
-@needs_browser
+@browser.needed
 def test_an_address_shows_its_card(page, address):
     for name in ("gpt-oss-20b", "kimi-k3-2-8t-a104b", "gpt-2-124m"):
         visit(page, f"{address}#{name}")
@@ -528,7 +503,7 @@ COMPARED = """(() => {
 })()"""
 
 
-@needs_browser
+@browser.needed
 def test_two_models_are_compared_as_on_the_command_line(page):
     for ids in PAIRS:
         check_pair(page, ids)
@@ -576,7 +551,7 @@ def check_pair(page, ids):
     assert page.run("location.hash").endswith("compare=" + "%2C".join(ids))
 
 
-@needs_browser
+@browser.needed
 def test_a_comparison_has_an_address(page, address):
     visit(page, f"{address}#compare=gpt-oss-20b,qwen3-8b")
     seen = page.run(COMPARED)
@@ -588,7 +563,7 @@ def test_a_comparison_has_an_address(page, address):
     assert page.run("document.activeElement.id") == "gc-a"
 
 
-@needs_browser
+@browser.needed
 def test_the_keyboard_is_enough(page):
     page.run("document.getElementById('gc-name').focus()")
     order = []
@@ -619,7 +594,7 @@ def test_the_keyboard_is_enough(page):
     assert page.run(pressed) == 2
 
 
-@needs_browser
+@browser.needed
 def test_a_screen_reader_gets_names(page):
     choose(page, name="gpt-oss")
     page.run("document.querySelector('#gpt-oss-20b details').open = true")
@@ -665,7 +640,7 @@ CONTRAST = """(() => {
 })()"""
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_phone_and_desk_in_light_and_dark(page, address, width, theme):
@@ -683,7 +658,7 @@ def test_phone_and_desk_in_light_and_dark(page, address, width, theme):
     assert page.run(CONTRAST) == []
 
 
-@needs_browser
+@browser.needed
 def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(page, address):
     visit(page, address)
     choose(page, sort="cache")
@@ -697,7 +672,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(page, address):
     assert not thrown and not [e for e in logged if e["level"] == "error"]
 
 
-@needs_browser
+@browser.needed
 def test_without_scripts_there_are_all_cards(page, address):
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     try:

@@ -13,9 +13,6 @@ import pytest
 import audit
 import notebooks
 
-needs_browser = pytest.mark.skipif(
-    browser.find() is None, reason="no Chromium here: apt-get install chromium"
-)
 CONTENTS = (notebooks.ROOT / "_toc.yml").read_text(encoding="utf-8")
 BOOK = [f"{name}.html" for name in re.findall(r"(?:file|root): (\S+)", CONTENTS)]
 CHAPTER = next(name for name in BOOK if "/01_" in name)
@@ -65,12 +62,6 @@ def root(site):
     yield f"http://127.0.0.1:{server.server_port}/{site.name}/"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    with browser.Browser(tmp_path_factory.mktemp("chromium")) as one:
-        yield one
 
 
 @pytest.fixture
@@ -125,7 +116,7 @@ def test_no_page_is_forgotten(site):
     }
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("page", PAGES)
 def test_page(reader, root, page):
     reader.call("Network.clearBrowserCache")
@@ -155,7 +146,7 @@ def test_page(reader, root, page):
     assert not list(complaints(reader.events))
 
 
-@needs_browser
+@browser.needed
 def test_formulas_are_in_the_accessibility_tree(reader, root):
     reader.size(1280, 20_000)  # what is far from the window has no words yet
     reader.open(root + "book/notation.html")
@@ -166,7 +157,7 @@ def test_formulas_are_in_the_accessibility_tree(reader, root):
     assert found
 
 
-@needs_browser
+@browser.needed
 def test_the_first_tab_skips_to_the_text(reader, root):
     reader.size(1280)
     reader.open(root + CHAPTER)
@@ -177,7 +168,7 @@ def test_the_first_tab_skips_to_the_text(reader, root):
     assert reader.run(f"{box}.top >= 0 && {box}.height > 0")
 
 
-@needs_browser
+@browser.needed
 def test_the_focus_is_seen(reader, root):
     """Twenty steps of Tab from the text on, each with an outline or a shadow."""
     reader.size(1280)
@@ -193,7 +184,7 @@ def test_the_focus_is_seen(reader, root):
         assert ring, reader.run("document.activeElement.outerHTML.slice(0, 200)")
 
 
-@needs_browser
+@browser.needed
 def test_menus_themes_and_search_work(reader, root):
     reader.size(1280)
     reader.open(root + CHAPTER)
@@ -223,7 +214,7 @@ def test_menus_themes_and_search_work(reader, root):
     assert not list(complaints(reader.events))
 
 
-@needs_browser
+@browser.needed
 def test_a_link_opens_the_fold_that_it_leads_to(reader, root):
     reader.open(root + CHAPTER)
     fold = "document.querySelector('details.solution')"
@@ -233,7 +224,7 @@ def test_a_link_opens_the_fold_that_it_leads_to(reader, root):
     assert reader.run(f"{fold}.open")
 
 
-@needs_browser
+@browser.needed
 def test_paper_shows_solutions_and_no_navigation(reader, root):
     reader.open(root + CHAPTER)
     reader.call("Emulation.setEmulatedMedia", media="print")
@@ -250,7 +241,7 @@ def test_paper_shows_solutions_and_no_navigation(reader, root):
     assert reader.run(closed) == 0
 
 
-@needs_browser
+@browser.needed
 def test_the_folder_opens_without_a_server(reader, site):
     """Styles, scripts, icons and figures from files: the policy lets them."""
     for page in (CHAPTER, "book/index.html"):
@@ -263,7 +254,7 @@ def test_the_folder_opens_without_a_server(reader, site):
         assert reader.run("[...document.images].some((image) => image.naturalWidth)")
 
 
-@needs_browser
+@browser.needed
 def test_the_entrance_leads_to_the_landing_page(reader, root):
     reader.open(root)
     for _ in range(50):
