@@ -23,6 +23,7 @@ from attnbook.models.listed import listed
 from attnbook.models.words import clean, human, number
 
 FILES = "../_static/cards"  # as seen from the page
+AWAY = 'aria-hidden="true"'
 HATCHES = {hatch: name for name, (_, hatch) in PARTS.items() if hatch}
 LABELS = {
     "model_type": "type", "C": "width", "tied": "tied embedding and head",
@@ -108,22 +109,18 @@ def picture(sheet, name, high, label=None, wide=None):
             boxes.setdefault(look, []).append(path)
         else:
             line = letters.setdefault((item.colour, item.align, y), [[], ""])
-            line[0].append(x)
-            line[1] += item.words if item.align == "center" else ""
             if item.align != "center":
-                letters[item.colour, item.align, y] = [[x], item.words]
+                line[:] = [], ""
+            line[0].append(x)
+            line[1] += item.words
     parts = [f'<path d="{"".join(d)}"{paint(*look)}/>' for look, d in boxes.items()]
     for (colour, align, y), (places, said) in letters.items():
         middle = ' text-anchor="middle"' if align == "center" else ""
         parts.append(f'<text x="{" ".join(places)}" y="{y}"{middle}'
                      f' fill="{ink(colour)}">{escape(said)}</text>')  # fmt: skip
-    spoken = (
-        f' role="img" aria-label="{escape(label)}"'
-        if label
-        else (' aria-hidden="true"')
-    )
+    spoken = f'role="img" aria-label="{escape(label)}"' if label else AWAY
     wide = sheet.inner if wide is None else wide
-    return (f'<svg class="{name}" viewBox="0 0 {short(wide)} {short(high)}"{spoken}>'
+    return (f'<svg class="{name}" viewBox="0 0 {short(wide)} {short(high)}" {spoken}>'
             f"{''.join(parts)}</svg>")  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from attnbook import models
 from attnbook.cost import pairs
 from attnbook.grouped import GroupedQueryAttention
 from attnbook.latent import LatentAttention
+from attnbook.models.architecture import Layer
 from attnbook.multihead import MultiHeadAttention, causal_attention
 from attnbook.parallel import plan, traffic
 from attnbook.parallel.__main__ import main, summary
@@ -79,6 +80,7 @@ def test_bytes_by_hand():
     ("call", "words"),
     [
         (lambda: traffic.context_bytes("star", 1, 8, 4, 2, 3, 4), "scheme"),
+        (lambda: traffic.context_bytes("all-to-all", 1, 16, 16, 6, 3, 8), "Hkv"),
         (lambda: traffic.context_bytes("ring", 1, 9, 4, 2, 3, 4), "T: got 9"),
         (lambda: traffic.all_reduce_bytes(8, 0), "N: got 0"),
         (lambda: traffic.all_reduce_bytes(-1, 2), "n: got -1"),
@@ -183,9 +185,8 @@ def test_a_tile_and_its_gradient(diagonal):
     torch.manual_seed(0)
     B, H, Hkv, t, D, Dv = 2, 6, 3, 5, 4, 7
     s = t if diagonal else 8
-    q, k, v = torch.randn(B, H, t, D), torch.randn(B, Hkv, s, D), None
-    v = torch.randn(B, Hkv, s, Dv)
-    inputs = [x.double().requires_grad_() for x in (q, k, v)]
+    sizes = (B, H, t, D), (B, Hkv, s, D), (B, Hkv, s, Dv)
+    inputs = [torch.randn(x, dtype=torch.float64, requires_grad=True) for x in sizes]
     repeated = [x.repeat_interleave(H // Hkv, 1) for x in inputs[1:]]
     wanted = torch.nn.functional.scaled_dot_product_attention(
         inputs[0], *repeated, is_causal=diagonal
@@ -344,6 +345,23 @@ def test_a_prompt_on_paper(known):
     assert plan.prefill_flops(known["gpt-oss 120B"], 2**17) < plan.prefill_flops(
         llama, 2**17
     )
+
+
+def test_a_prompt_that_is_not_counted_is_refused():
+    compressed = models.find("DeepSeek V4-Pro 1.6T-A49B").architecture
+    with pytest.raises(ValueError, match="mixer"):
+        plan.prefill_flops(compressed, 2**17)
+
+
+def test_pairs_of_a_prompt_by_hand():
+    T = 21
+    for W in (1, 8, 21, 30):
+        chunk = plan.scored(Layer("chunk", window=W), T)
+        assert chunk == sum(t % W + 1 for t in range(T))
+        window = plan.scored(Layer("window", window=W), T)
+        assert window == sum(min(t + 1, W) for t in range(T))
+    assert plan.scored(Layer("full"), T) == T * (T + 1) // 2
+    assert plan.scored(Layer("lightning"), T) == 0
 
 
 def test_when_a_ring_hides_its_sending():

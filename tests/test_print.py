@@ -16,9 +16,6 @@ import epub
 import notebooks
 import pdf
 
-needs_browser = pytest.mark.skipif(
-    browser.find() is None, reason="no Chromium here: apt-get install chromium"
-)
 ROOT = Path(notebooks.ROOT)
 TOC = """format: jb-book
 root: book/index
@@ -148,7 +145,7 @@ def test_without_a_browser_or_a_site_it_says_so(site, monkeypatch, capsys):
         assert ended.value.code == 2
 
 
-@needs_browser
+@browser.needed
 def test_the_printed_pages_hold_everything(site):
     pdf.main(["--root", str(site)])
     reader = PdfReader(site / "_build" / "attention.pdf")

@@ -19,9 +19,13 @@ import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT / "tests") not in sys.path:
+    sys.path.append(str(ROOT / "tests"))
+
+import browser  # noqa: E402  the tests' client of DevTools
+
 SITE = ROOT / "_build" / "html"
 LIGHTHOUSE = "lighthouse@12.8.2"
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-dev-shm-usage
 --disable-background-networking --disable-component-update --disable-sync"""
 GOALS = {"performance": 95, "accessibility": 100, "best-practices": 95, "seo": 95}
@@ -64,7 +68,7 @@ def serve(folder):
 
 
 def pages(site):
-    """What is measured: the landing page, the longest chapter, the two tools."""
+    """What is measured: the landing page, the longest chapter, the tools."""
     chapters = site.glob("book/[0-9][0-9]_*.html")
     chapters = sorted(chapters, key=lambda path: path.stat().st_size)
     apps = ("calculator", "explorer", "gallery")
@@ -120,9 +124,7 @@ def complaints(report):
 
 
 def main(arguments):
-    chromium = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, CHROMIUM)), None
-    )
+    chromium = browser.find()
     if shutil.which("npx") is None or chromium is None:
         missing = "Node (npx)" if chromium else "Chromium"
         print(f"The audit needs {missing}, which is not there. Nothing was measured.")
@@ -146,7 +148,8 @@ def main(arguments):
         if missed := failed(found):
             status = 1
             print("  below the goal:", ", ".join(missed))
-        print(*complaints(report), sep="\n", end="\n" * bool(list(complaints(report))))
+        for line in complaints(report):
+            print(line)
     return status
 
 

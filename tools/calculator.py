@@ -19,12 +19,12 @@ from matplotlib.colors import to_rgba
 
 import notebooks
 from attnbook import models
-from attnbook.__main__ import human
 from attnbook.draw import QUERY, label_on, page
 from attnbook.draw.card import FILL, PARTS
 from attnbook.models.architecture import MIXERS
 from attnbook.models.ledger import BITS, LONGEST
 from attnbook.models.read import LARGEST
+from attnbook.models.words import human
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTEXT = 131_072

@@ -9,6 +9,7 @@ figures are SVG; forms and buttons stay on the site.
 
 import argparse
 import datetime
+import posixpath
 import re
 import shutil
 import sys
@@ -17,10 +18,10 @@ import zipfile
 from html import escape
 from pathlib import Path
 
-import yaml
 from lxml import etree
 
-from pdf import NOTE, ROOT, classes, contents, name_of, remove, text_of
+from languages import sphinx
+from pdf import NOTE, ROOT, about, classes, contents, name_of, remove, text_of
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
 KEPT = ("pygments.css", "epub.css", "formulas.css", "sphinx-design.min.css",
@@ -68,42 +69,23 @@ BARE_SVG = re.compile(r"<svg\b(?![^>]*\sxmlns=)")
 ROLES = ("doc-biblioentry", "list", "note")
 ONCE = ("exercise-content", "solution-content")
 DROPPED = """.headerlink|.only-dark|.cite|.kv-without|.ex-without|.gc-without|.gc-status
-.d-print-none|button"""
+.d-print-none"""
 
 
 def build(root, out):
-    """The pages as Sphinx writes them for an EPUB. Raises: SystemExit, if it warns."""
-    from jupyter_book.sphinx import build_sphinx
-
-    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    over = {
-        "external_toc_path": (root / "_toc.yml").as_posix(),
-        "project": config["title"],
-        "version": about(root)["version"],
-        "epub_show_urls": "no",
-        "epub_use_index": False,
-        "epub_exclude_files": ["_static/reader/reader.html"],
-        "nitpicky": True,
-        "latex_individualpages": False,
-    }
-    status = build_sphinx(
-        root, out, noconfig=True, path_config=root / "_config.yml", confoverrides=over,
-        doctreedir=out.parent / ".doctrees-epub", builder="epub", quiet=True,
-        warningiserror=True, keep_going=True,
-    )  # fmt: skip
-    if status:
-        raise SystemExit(f"epub: Sphinx ended with {status}")
-
-
-def about(root):
-    """What stands on a title page: a dict with title, author, version, language."""
-    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    found = {"title": config["title"], "author": config.get("author", "unknown")}
-    found["language"] = config.get("sphinx", {}).get("config", {}).get("language", "en")
-    found["url"] = config.get("html", {}).get("baseurl") or ""
-    cff = root / "CITATION.cff"
-    cited = yaml.safe_load(cff.read_text(encoding="utf-8")) if cff.exists() else {}
-    return found | {"version": str(cited.get("version", "0"))}
+    """The pages as Sphinx writes them for an EPUB. Raises: RuntimeError if it warns."""
+    said = about(root)
+    sphinx(
+        "epub",
+        out,
+        root,
+        project=said["title"],
+        version=said["version"],
+        epub_show_urls="no",
+        epub_use_index=False,
+        epub_exclude_files=["_static/reader/reader.html"],
+        nitpicky=True,
+    )
 
 
 def without_controls(text):
@@ -212,8 +194,6 @@ class Page:
 
 def flat(path):
     """a/b/../c as a/c."""
-    import posixpath
-
     return posixpath.normpath(path)
 
 

@@ -33,6 +33,7 @@ from attnbook import draw, masks, toy  # noqa: E402
 from attnbook.attention import attention_weights  # noqa: E402
 from attnbook.check import expect  # noqa: E402
 from attnbook.data import tinyshakespeare  # noqa: E402
+from attnbook.heads import weight_at_np  # noqa: E402
 from attnbook.multihead import MultiHeadAttention  # noqa: E402
 from attnbook.positions import Rope  # noqa: E402
 from attnbook.sparse import as_mask, select  # noqa: E402
@@ -178,18 +179,20 @@ def result(model, alphabet, wish):
     }
 
 
+def fixed():
+    """What the file says that no training changes."""
+    ramp = plt.get_cmap("cividis")(np.linspace(0, 1, 17))[:, :3]
+    return dict(text=TEXT, longest=LONGEST, first=FIRST, variants=VARIANTS,
+                ramp=np.round(255 * ramp).astype(int).tolist())  # fmt: skip
+
+
 def data(alphabet, model, loss):
     """The file's content, as a dict."""
     shapes, weights = pack(model)
     found = dict(settings=SETTINGS, loss=loss, alphabet=alphabet, shapes=shapes)
     model = unpack(found | {"weights": weights})
-    ramp = plt.get_cmap("cividis")(np.linspace(0, 1, 17))[:, :3]
-    return found | {
-        "text": TEXT, "longest": LONGEST, "first": FIRST, "variants": VARIANTS,
-        "ramp": np.round(255 * ramp).astype(int).tolist(),
-        "references": [wish | result(model, alphabet, wish) for wish in wishes()],
-        "weights": weights,
-    }  # fmt: skip
+    references = [wish | result(model, alphabet, wish) for wish in wishes()]
+    return found | fixed() | {"references": references, "weights": weights}
 
 
 def script(found):
@@ -215,12 +218,9 @@ def wrong(found):
     The stored results are computed again from the stored weights; nothing is trained.
     """
     model, alphabet = unpack(found), found["alphabet"]
-    ramp = plt.get_cmap("cividis")(np.linspace(0, 1, 17))[:, :3]
-    wanted = dict(
-        settings=SETTINGS, text=TEXT, longest=LONGEST, first=FIRST, variants=VARIANTS,
-        alphabet=toy.characters(tinyshakespeare())[0],
-        ramp=np.round(255 * ramp).astype(int).tolist(),
-    )  # fmt: skip
+    wanted = fixed() | {
+        "settings": SETTINGS, "alphabet": toy.characters(tinyshakespeare())[0],
+    }  # fmt: skip
     bad = [name for name, value in wanted.items() if found.get(name) != value]
     stored = {(one["text"], one["variant"]): one for one in found["references"]}
     if len(stored) != len(wishes()):
@@ -243,11 +243,9 @@ def wrong(found):
 
 def clearest(layers):
     """The layer and head that give most weight to the character before the query's."""
-    backs = [(layer["weights"].diagonal(-1, -2, -1).mean(-1).max().item(), i,
-              layer["weights"].diagonal(-1, -2, -1).mean(-1).argmax().item())
-             for i, layer in enumerate(layers)]  # fmt: skip
-    share, layer, head = max(backs)
-    return layer, head, share
+    backs = np.stack([weight_at_np(layer["weights"].numpy(), 1) for layer in layers])
+    layer, head = np.unravel_index(backs.argmax(), backs.shape)
+    return int(layer), int(head), float(backs[layer, head])
 
 
 def picture(found):

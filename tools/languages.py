@@ -46,7 +46,7 @@ def sphinx(builder, out, root=ROOT, **settings):
         quiet=True,
     )
     if status:
-        raise RuntimeError(f"languages: Sphinx ended with {status}, expected 0")
+        raise RuntimeError(f"{builder}: Sphinx ended with {status}, expected 0")
 
 
 def extract(root=ROOT):

@@ -80,6 +80,20 @@ def contents(root):
     return found
 
 
+def about(root):
+    """What stands on a title page: title, author, version, language and url, a dict."""
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    cff = root / "CITATION.cff"
+    cited = yaml.safe_load(cff.read_text(encoding="utf-8")) if cff.exists() else {}
+    return {
+        "title": config["title"],
+        "author": config.get("author", "unknown"),
+        "version": str(cited.get("version", "0")),
+        "language": config.get("sphinx", {}).get("config", {}).get("language", "en"),
+        "url": config.get("html", {}).get("baseurl") or "",
+    }
+
+
 def classes(*names):
     """XPath for elements with one of these classes, or of these kinds."""
     tests = []
@@ -331,8 +345,7 @@ def bind(site, root, folder):
 
     Args: site, the built one; root, the source; folder, where the page will be.
     """
-    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    order = contents(root)
+    said, order = about(root), contents(root)
     known = {page for _, page in order}
     pages = [(caption, Page(site, page, known, folder)) for caption, page in order]
     glyphs = {}
@@ -343,10 +356,6 @@ def bind(site, root, folder):
         f"@page {paper(page.name)} {{ @top-left {{ content: {quoted(page.title)} }} }}"
         for _, page in pages
     )
-    version = ""
-    if (cff := root / "CITATION.cff").exists():
-        about = yaml.safe_load(cff.read_text(encoding="utf-8"))
-        version = f"Version {about['version']}"
     static = (site / "_static").resolve()
     sheets = [static / name for name in ("site.css", "pygments.css", "print.css")]
     if (root / "book/_static/print.css").exists():  # newer than the site's
@@ -362,10 +371,9 @@ def bind(site, root, folder):
         etree.tostring(page.body, encoding="unicode", method="html", with_tail=False)
         for _, page in pages
     )
-    title, author = config["title"], config.get("author", "")
-    language = config.get("sphinx", {}).get("config", {}).get("language", "en")
+    title, author, version = said["title"], said["author"], f"Version {said['version']}"
     return (
-        f'<!DOCTYPE html>\n<html lang="{language}" data-theme="light" '
+        f'<!DOCTYPE html>\n<html lang="{said["language"]}" data-theme="light" '
         f'data-mode="light">\n<head><meta charset="utf-8"/>\n'
         f"<title>{escape(title)}</title>\n"
         f'<meta name="author" content="{escape(author)}"/>\n{links}'

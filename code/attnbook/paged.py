@@ -13,13 +13,13 @@ Source: Kwon et al. 2023, arXiv:2309.06180.
 import hashlib
 from collections import Counter, OrderedDict
 
-import numpy as np
 import torch
 
 from attnbook.cache import check_entry, check_room, storage_bytes
 from attnbook.check import expect, expect_sizes
 from attnbook.grouped import GroupedQueryAttention, grouped_attention
 from attnbook.multihead import merge_heads
+from attnbook.tiles import online_step_np, start_np, tile_scores_np
 
 
 def blocks_for(tokens, size):
@@ -30,32 +30,27 @@ def blocks_for(tokens, size):
 def paged_attention_np(q, k, v, table, tokens, scale=None):
     """One query that reads its text block by block, wherever the blocks lie.
 
-    The keys are never put together: the sums of the softmax are kept up from block to
-    block, and scaled down whenever a larger score appears.
+    The keys are never put together: a block is a tile, of which `tiles.online_step_np`
+    keeps up the sums of the softmax.
     Args: q (H, D); k (blocks, size, Hkv, D) and v (blocks, size, Hkv, Dv), the memory
     of all texts; table, the numbers of this text's blocks; tokens, its length, 1 or
     more; scale, 1 / sqrt(D) if None.
     Returns: (H, Dv). Raises: ValueError if the table is too short.
-    Source: Kwon et al. 2023, arXiv:2309.06180, equation 4; for the running sums
-    Milakov and Gimelshein 2018, arXiv:1805.02867.
+    Source: Kwon et al. 2023, arXiv:2309.06180, equation 4.
     """
-    _, size, Hkv, D = k.shape
+    size, scale = k.shape[1], q.shape[1] ** -0.5 if scale is None else scale
     expect_sizes(tokens=tokens)
     need = blocks_for(tokens, size)
     expect(len(table) >= need, "table", f"{len(table)} blocks", f"{need} or more")
-    q = q.reshape(Hkv, -1, D) * (D**-0.5 if scale is None else scale)  # (Hkv, G, D)
-    top = np.full(q.shape[:2], -np.inf)  # the largest score so far
-    total, out = np.zeros(top.shape), np.zeros((*top.shape, v.shape[-1]))
+    q = q[None, :, None]  # (1, H, 1, D)
+    state = start_np(q, v.shape[-1])
     for i, block in enumerate(table[:need]):
         n = min(size, tokens - i * size)  # the last block may be part empty
-        scores = np.einsum("hgd,shd->hgs", q, k[block, :n])
-        higher = np.maximum(top, scores.max(axis=-1))
-        e = np.exp(scores - higher[..., None])
-        shrink = np.exp(top - higher)
-        total = total * shrink + e.sum(axis=-1)
-        out = out * shrink[..., None] + np.einsum("hgs,shd->hgd", e, v[block, :n])
-        top = higher
-    return (out / total[..., None]).reshape(-1, v.shape[-1])
+        own = [t[block, :n].swapaxes(0, 1)[None] for t in (k, v)]  # (1, Hkv, n, D)
+        scores, _ = tile_scores_np(q, own[0], scale)
+        state = online_step_np(state, scores, own[1])
+    _, total, acc = state
+    return (acc / total)[0, :, 0]
 
 
 def paged_attention(q, k, v, tables, tokens, scale=None):
@@ -201,10 +196,10 @@ class Text:
                 self.pool.give(self.table[i])
                 self.table[i] = None
 
-    def slots(self, start, end):
-        """Where the tokens start to end - 1 lie: block x size + place in the block."""
+    def slots(self, places):
+        """Where the tokens at some places lie: block x size + place in the block."""
         size = self.pool.size
-        return [self.table[p // size] * size + p % size for p in range(start, end)]
+        return [self.table[p // size] * size + p % size for p in places]
 
 
 def extend(pool, texts, starts, ends):
@@ -400,12 +395,8 @@ class PagedCache:
         starts = [min(own, default=end) for own in places]
         ends = [max(own, default=end - 1) + 1 for own in places]
         self.pages.extend(self.texts, starts, ends)
-        size = self.pages.pool.size
-        slots = [
-            text.table[p // size] * size + p % size
-            for text, own in zip(self.texts, places, strict=True)
-            for p in own
-        ]
+        spread = zip(self.texts, places, strict=True)
+        slots = [slot for text, own in spread for slot in text.slots(own)]
         flat = (t.transpose(1, 2).flatten(0, 1) for t in (k, v))  # (B * T, Hkv, D)
         self.pages.write(0, slots, *flat)
         self.tokens = end
@@ -456,10 +447,11 @@ class Step:
         starts = [text.tokens for text in texts]
         ends = [start + n for start, n in zip(starts, counts, strict=True)]
         pages.extend(texts, starts, ends)
-        spans = list(zip(texts, starts, ends, strict=True))
+        own = list(map(range, starts, ends))
         device = pages.k.device
-        places = [p for _, start, end in spans for p in range(start, end)]
-        slots = [s for text, start, end in spans for s in text.slots(start, end)]
+        places = [p for run in own for p in run]
+        spread = zip(texts, own, strict=True)
+        slots = [slot for text, run in spread for slot in text.slots(run)]
         self.pages, self.texts, self.counts = pages, texts, counts
         self.positions = torch.tensor(places, device=device)  # (N,)
         self.slots = torch.tensor(slots, device=device)  # (N,)

@@ -3,9 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE
-
-LOOKS = [(QUERY, "o", "-"), (KEY, "s", "--"), (VALUE, "^", "-."), (OUTPUT, "D", ":")]
+from attnbook.draw import INK
+from attnbook.draw.choosing import LOOKS, title_of
 
 
 def plane(groups, title, xlabel, nudges=None):
@@ -39,7 +38,7 @@ def plane(groups, title, xlabel, nudges=None):
     ax.set_ylabel("held-out loss, nats a character")
     ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.16), ncols=2, fontsize=9,
               handletextpad=0.2, columnspacing=1.2)  # fmt: skip
-    fig.suptitle(title, fontsize=10.5, x=0.01, ha="left", color=INK)
+    title_of(fig, title)
     return fig
 
 
@@ -63,7 +62,7 @@ def strip(rows, title, xlabel, zero="0"):
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", lw=0.4, alpha=0.5)
     ax.set_title(f"┊ {zero}   | mean over seeds", loc="right", fontsize=9)
-    fig.suptitle(title, fontsize=10.5, x=0.01, ha="left", color=INK)
+    title_of(fig, title)
     return fig
 
 
@@ -83,7 +82,7 @@ def descent(curves, line, title, labels):
     ax.set(xlabel="steps of 768 characters", ylabel="held-out loss, nats")
     middle = sum(ax.get_xlim()) / 2
     ax.annotate(f"{line:.2f}", (middle, line), (0, 3), textcoords="offset points")
-    fig.suptitle(title, fontsize=10.5, x=0.01, ha="left", color=INK)
+    title_of(fig, title)
     return fig
 
 

@@ -53,8 +53,8 @@ def describe(architecture, row=None):
         held = human(None if p is None else whole(p))
         there = {k: v for k, v in (p or {}).items() if v}
         more = ", ".join(f"{k} {human(float(v))}" for k, v in there.items())
-        found.append(f"At {n:,} tokens {held}" + f" ({more})." * (len(there) > 1)
-                     + "." * (len(there) < 2))  # fmt: skip
+        more = f" ({more})" if len(there) > 1 else ""
+        found.append(f"At {n:,} tokens {held}{more}.")
     found.append(f"Maximum: {context_words(a)}. {confidence(a, row)}.")
     if a.unknown:
         found.append(f"Unknown: {', '.join(map(clean, a.unknown))}.")
@@ -181,11 +181,8 @@ def state_words(state):
 
 def attending(a):
     """The layers that attend: no pure states, no empty blocks."""
-    pure = [x.state is not None and x.state.kind == x.mixer for x in a.layers]
-    return [
-        x for x, p in zip(a.layers, pure, strict=True)
-        if not p and x.mixer not in ("none", "unknown")
-    ]  # fmt: skip
+    mixing = [x for x in a.layers if x.mixer not in ("none", "unknown")]
+    return [x for x in mixing if x.state is None or x.state.kind != x.mixer]
 
 
 def head_maps(a):
@@ -202,10 +199,7 @@ def head_maps(a):
         latent = x.latent is not None or x.mixer in ("latent", "indexed")
         key = (latent, x.H, x.Hkv, x.D, x.Dv, x.keys_are_values)
         same.setdefault(key, []).append(x)
-    mixed_heads = len(same) > 1
-    return [
-        head_map(key, layers, mixed_heads) for key, layers in same.items()
-    ]  # fmt: skip
+    return [head_map(key, layers, len(same) > 1) for key, layers in same.items()]
 
 
 def head_map(key, layers, named):

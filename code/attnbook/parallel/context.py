@@ -26,7 +26,8 @@ from attnbook.parallel.collectives import (
     hand_on,
     place,
 )
-from attnbook.tiles import merge
+from attnbook.parallel.traffic import kept_heads
+from attnbook.tiles import backward, everyone, forward, merge, reaching
 
 # --- who keeps which tokens -----------------------------------------------------------
 
@@ -93,30 +94,19 @@ def in_order(x, dim, kept):
 # --- a softmax in parts ---------------------------------------------------------------
 
 
-def tile_scores(q, k, scale, diagonal):
-    """Scores (B, Hkv, G * t, s) of a tile; -inf above the diagonal, if there is one."""
-    B, H, t, D = q.shape
-    rows = q.reshape(B, k.shape[1], -1, D)  # the G heads of a group, one below another
-    scores = scale * (rows @ k.mT)
-    if diagonal:
-        later = torch.ones(t, t, dtype=torch.bool, device=q.device).triu(1)
-        scores.unflatten(2, (-1, t)).masked_fill_(later, -math.inf)
-    return scores
+SIZE = 64, 64  # rows and columns that are scored at once, as in chapter 13
 
 
 def tile_attention(q, k, v, scale, diagonal=False):
     """Attention to some of the keys, and what is needed to merge it with the rest.
 
-    Args: q (B, H, t, D); k (B, Hkv, s, D); v (B, Hkv, s, Dv); scale; diagonal, whether
-    these are the same tokens, so that attention is causal.
+    Args: q (B, H, t, D); k (B, Hkv, s, D); v (B, Hkv, s, Dv), s of 0, or of t or more;
+    scale; diagonal, whether these are the same tokens, so that attention is causal.
     Returns: out (B, H, t, Dv); lse (B, H, t), the log of the sum of e^score; 0 and
     -inf where there are no keys.
     """
-    scores = tile_scores(q, k, scale, diagonal)
-    lse = scores.logsumexp(-1)
-    dead = lse == -math.inf
-    weights = (scores - lse.masked_fill(dead, 0)[..., None]).exp()
-    return (weights @ v).view(*q.shape[:3], -1), lse.view(q.shape[:3])
+    sees = reaching() if diagonal else everyone
+    return forward(q, k, v, sees, scale, None, None, *SIZE)
 
 
 def tile_gradient(dout, delta, lse, q, k, v, scale, diagonal):
@@ -124,14 +114,9 @@ def tile_gradient(dout, delta, lse, q, k, v, scale, diagonal):
 
     Args: dout (B, H, t, Dv), of the loss by the whole output; delta (B, H, t), the sum
     of dout x output over a row; lse (B, H, t); the rest as `tile_attention`.
-    Source: Dao et al. 2022, arXiv:2205.14135, appendix B.2.
     """
-    like = (len(q), k.shape[1], -1)  # (B, Hkv, G * t)
-    weights = (tile_scores(q, k, scale, diagonal) - lse.reshape(*like, 1)).exp()
-    dout = dout.reshape(*like, v.shape[-1])
-    dscores = scale * weights * (dout @ v.mT - delta.reshape(*like, 1))
-    dq = (dscores @ k).view(q.shape)
-    return dq, dscores.mT @ q.reshape(*like, q.shape[-1]), weights.mT @ dout
+    sees = reaching() if diagonal else everyone
+    return backward(dout, q, k, v, lse, delta, sees, scale, None, *SIZE)
 
 
 # --- three ways -----------------------------------------------------------------------
@@ -246,9 +231,7 @@ def attention_all_to_all(q, k, v, kept, scale=None, group=None):
     check_own(q, k, v, kept, group)
     N, Hkv = place(group)[1], k.shape[1]
     expect(q.shape[1] % N == 0, "H", q.shape[1], f"a multiple of the {N} processes")
-    fits = Hkv % N == 0 or N % Hkv == 0
-    expect(fits, "Hkv", Hkv, f"a multiple or a divisor of the {N} processes")
-    copies = max(N // Hkv, 1)
+    copies = N * kept_heads(Hkv, N) // Hkv
     k, v = (t.repeat_interleave(copies, dim=1) for t in (k, v))
     q, k, v = (in_order(exchange(t, 1, 2, group), 2, kept) for t in (q, k, v))
     out = causal_attention(q, k, v, scale)  # (B, H / N, T, Dv)
@@ -318,7 +301,7 @@ def decode_attention(q, k, v, scale=None, group=None, all_heads=True):
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     out, lse = tile_attention(q, k, v, scale)
-    part = torch.cat([out, lse[..., None]], -1)[None]  # (1, B, H, 1, Dv + 1)
+    part = torch.cat([out, lse[..., None].to(out)], -1)[None]  # (1, B, H, 1, Dv + 1)
     parts = all_gather(part, 0, group) if all_heads else all_to_all(part, 2, 0, group)
     pairs = [(part[..., :-1], part[..., -1]) for part in parts]  # of each process
     return reduce(lambda one, two: merge(*one, *two), pairs)[0]

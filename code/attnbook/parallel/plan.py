@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from attnbook.check import expect, expect_sizes
-from attnbook.cost import attention_flops, indexer_flops, kept_pairs
+from attnbook.cost import indexer_flops, kept_pairs, pairs
 from attnbook.models.ledger import (
     growing,
     numbers_held,
@@ -201,21 +201,35 @@ def decode_step(architecture, machine, context, N, way="tokens", itemsize=2):
 # --- a prompt -------------------------------------------------------------------------
 
 
+UNCOUNTED = ("csa", "hca", "block sparse")
+
+
+def scored(layer, T):
+    """Pairs of a query and a key that a layer scores in a prompt; 0 with a state."""
+    if layer.mixer == "chunk":  # each is a text of its own
+        whole, rest = divmod(T, layer.window)
+        sizes = [(whole, layer.window), (1, rest)]
+        return sum(n * pairs(size, causal=True) for n, size in sizes if n * size)
+    kept = {"full": T, "latent": T, "window": layer.window, "indexed": layer.topk}
+    return kept_pairs(T, T, kept[layer.mixer]) if layer.mixer in kept else 0
+
+
 def prefill_flops(architecture, T):
     """FLOPs to read a prompt of T tokens: two a weight and token, and attention.
 
     Windows, chunks and picks count the pairs that they keep; states count nothing.
+    Raises: ValueError for layers of compressed entries or of chosen blocks.
     """
     flops = 2 * known(architecture)[1] * T
     for layer in architecture.layers:
-        if layer.mixer in ("window", "chunk", "indexed"):
-            kept = layer.topk if layer.mixer == "indexed" else layer.window
-            flops += 2 * kept_pairs(T, T, kept) * layer.H * (layer.D + layer.Dv)
-            if layer.mixer == "indexed" and not layer.index_shared:
-                flops += indexer_flops(T, T, layer.index_heads, layer.index_width)
-        elif layer.mixer in ("full", "latent"):
-            both = layer.D + layer.Dv
-            flops += attention_flops(T, both, T, layer.H, causal=True) // 2
+        expect(
+            layer.mixer not in UNCOUNTED, "mixer", layer.mixer, "one that is counted"
+        )
+        count = scored(layer, T)
+        if count:
+            flops += 2 * count * layer.H * (layer.D + layer.Dv)
+        if layer.mixer == "indexed" and not layer.index_shared:
+            flops += indexer_flops(T, T, layer.index_heads, layer.index_width)
     return flops
 
 

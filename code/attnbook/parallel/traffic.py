@@ -73,7 +73,8 @@ def context_bytes(scheme, B, T, H, Hkv, D, N, itemsize=4):
     all-to-all: queries, keys, values to the owner of the head, the output back.
     Args: scheme, one of the three; B, texts; T, tokens of the whole text; H, Hkv, heads
     of queries and of keys; D, width of a head; N, processes; itemsize, bytes a number.
-    Returns: (int, int). Raises: ValueError if N does not divide T.
+    Returns: (int, int). Raises: ValueError if N does not divide T, or, for all-to-all,
+    if heads and N do not divide.
     Source: Liu et al. 2023, arXiv:2310.01889, section 3; Jacobs et al. 2023,
     arXiv:2309.14509, section 3.2.
     """
@@ -86,7 +87,8 @@ def context_bytes(scheme, B, T, H, Hkv, D, N, itemsize=4):
     if scheme == "ring":
         return (N - 1) * kv, (N - 1) * kv + (N * kv if N > 1 else 0)
     expect(scheme == "all-to-all", "scheme", scheme, "all-gather, ring, all-to-all")
-    heads = [H, max(Hkv, N), max(Hkv, N), H]
+    stored = N * kept_heads(Hkv, N)  # copies included
+    heads = [H, stored, stored, H]
     there_and_back = sum(all_to_all_bytes(h * one, N) for h in heads)
     return there_and_back, there_and_back
 
@@ -122,8 +124,8 @@ def wire_bytes():
     """Bytes that this process has sent through its TCP connections so far.
 
     The kernel counts them for each connection; we ask it for all that are open. gloo
-    sends through TCP, also within a machine; nccl does not, there.
-    stands still, at most a second.
+    sends through TCP, also within a machine; nccl does not, there. What is on its way
+    is waited for until the count stands still, at most a second.
     Returns: int, or None where the kernel does not tell (it does on Linux).
     """
     before, count = -1, 0
