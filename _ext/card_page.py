@@ -217,7 +217,7 @@ def card(row):
         f'<h3 class="gc-name"><a href="#{name}">{escape(clean(a.name))}</a></h3>'
         f'<p class="gc-by">{escape(words.by_line(row))}</p>'
         f"{strip_picture(a)}{in_short(row)}"
-        f'<details class="gc-more"><summary>The whole card<span class="gc-unseen"> of '
+        f'<details class="gc-more"><summary>The whole card<span class="unseen"> of '
         f"{escape(clean(a.name))}</span></summary>{more}{links(row)}</details>"
         "</article>\n"
     )
@@ -389,7 +389,7 @@ def links(row):
 def cards():
     """All cards, the hatches of their bars first."""
     found = "".join(map(card, rows()))
-    return f'{patterns()}<div class="gc-grid" id="gc-grid">\n{found}</div>'
+    return f'{patterns()}<div class="gc-grid widget" id="gc-grid">\n{found}</div>'
 
 
 def legend():
@@ -408,8 +408,9 @@ def legend():
             "indexer": "keys that pick what is read",
         }.items()
     ]  # fmt: skip
-    return (f'<ul class="gc-kinds gc-legend" id="gc-mixers">{"".join(lines)}</ul>'
-            f'<ul class="gc-kinds gc-legend">{"".join(parts)}</ul>')  # fmt: skip
+    kind = 'class="gc-kinds gc-legend widget"'
+    return (f'<ul {kind} id="gc-mixers">{"".join(lines)}</ul>'
+            f'<ul {kind}>{"".join(parts)}</ul>')  # fmt: skip
 
 
 # --- two models -----------------------------------------------------------------------

@@ -543,7 +543,7 @@ def test_without_scripts_there_is_the_table(page, address):
         page.open(address)
         seen = "getComputedStyle(document.querySelector('{}')).display"
         assert page.run(seen.format(".kv")) == "none"
-        assert page.run(seen.format(".kv-without")) == "block"
+        assert page.run(seen.format(".without-scripts")) == "block"
         rows = page.run(
             "document.querySelectorAll('#table-calculator tbody tr').length"
         )

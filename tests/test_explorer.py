@@ -476,7 +476,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(
     assert not thrown and not [e for e in logged if e["level"] == "error"]
     html = file.read_text(encoding="utf-8")
     assert "script-src 'self'" in html and "explorer_data.js" in html
-    body = html[html.index('<div class="ex"') : html.index('id="ex-status"')]
+    body = html[html.index('id="ex"') : html.index('id="ex-status"')]
     assert " style=" not in body and " on" not in body.replace(" one", "")
 
 
@@ -488,7 +488,7 @@ def test_without_scripts_there_is_the_picture(page, address):
         page.open(address)
         seen = "getComputedStyle(document.querySelector('{}')).display"
         assert page.run(seen.format(".ex")) == "none"
-        assert page.run(seen.format(".ex-without")) == "block"
+        assert page.run(seen.format(".without-scripts")) == "block"
         pictures = """[...document.querySelectorAll("#fig-explorer img")].map((x) =>
           [x.className, x.alt.length])"""
         twins = page.run(pictures)

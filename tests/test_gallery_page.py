@@ -679,7 +679,7 @@ def test_without_scripts_there_are_all_cards(page, address):
         visit(page, address)
         seen = "getComputedStyle(document.querySelector('{}')).display"
         assert page.run(seen.format(".gc-form")) == "none"
-        assert page.run(seen.format(".gc-without")) == "block"
+        assert page.run(seen.format(".without-scripts")) == "block"
         assert page.run(SHOWN) == list(BY_ID)
     finally:
         page.call("Emulation.setScriptExecutionDisabled", value=False)

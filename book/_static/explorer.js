@@ -232,7 +232,7 @@
     grid.append(make("caption", {}, make("span", { id: "ex-caption" },
       `${title}, layer ${chosen("layer")}, head ${chosen("head")}: queries down, ${across} across`)));
     const top = make("tr", {}, make("th", { scope: "col" },
-      make("span", { class: "ex-unseen" }, "query")));
+      make("span", { class: "unseen" }, "query")));
     for (let s = 0; s < wide; s += 1) {
       const words = view === "output" ? `coordinate ${s + 1}` : `key ${s + 1}, ${called(text[s])}`;
       top.append(make("th", { scope: "col", "aria-label": words },

@@ -280,7 +280,7 @@
     }
     for (const card of cards) {
       const button = make("button", { type: "button", class: "gc-choose", "data-id": card.id, "aria-pressed": "false" },
-        "Compare", make("span", { class: "gc-unseen" }, ` ${models[card.id].name}`));
+        "Compare", make("span", { class: "unseen" }, ` ${models[card.id].name}`));
       button.addEventListener("click", () => choose(card.id));
       card.querySelector("details").before(button);
     }
