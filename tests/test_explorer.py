@@ -326,6 +326,46 @@ def test_wrong_texts_are_named_and_bent_signs_straightened(page):
     assert "<" in hostile["wrong"]
 
 
+SHOWN = """(() => {
+  const all = ["text", "variant", "W", "kept", "k"].map((name) =>
+    document.getElementById(`ex-${name}`).value);
+  const on = [...document.querySelectorAll("#ex input:checked")].map((one) => one.value);
+  return [...all, ...on].join(" | ");
+})()"""
+
+
+@browser.needed
+def test_the_address_keeps_what_is_shown(page, address):
+    """A link opens the same text, mask and head; a wrong one opens what it can."""
+    read(page, text="A 3 & b?", variant="sinks", W=7, kept=3, layer=1, head=4)
+    page.run("document.getElementById('ex-variant').dispatchEvent("
+             "new Event('change', { bubbles: true }))")  # fmt: skip
+    seen, link = page.run(SHOWN), page.run("document.getElementById('ex-link').href")
+    assert link == page.run("location.href")
+    assert link.endswith(
+        "#text=A+3+%26+b%3F&variant=sinks&W=7&kept=3&layer=1&head=4&view=weights"
+    )
+    page.open("about:blank")
+    page.open(link)
+    assert page.run(SHOWN) == seen == "A 3 & b? | sinks | 7 | 3 | 4 | 1 | 4 | weights"
+    rows = "document.querySelectorAll('#ex-grid tbody tr').length"
+    assert page.run(rows) == 8
+
+    first = "To be, or not to be | causal | 4 | 2 | 4 | 2 | 1 | weights"
+    page.run("location.hash = '#text=To+be,+or+not+to+be&variant=x&W=-1&head=9'")
+    page.run("new Promise((done) => setTimeout(done, 200))")
+    assert page.run(SHOWN) == first
+    page.open("about:blank")
+    page.open(address + "#text=%C3%A9&variant=window")
+    assert page.run(rows) == 19
+    wrong = "document.getElementById('ex-text-wrong').textContent"
+    assert "never seen é" in page.run(wrong)
+    page.open("about:blank")
+    page.open(address + "#things-to-try")
+    assert page.run(SHOWN) == first
+    assert page.run("scrollY") > 0
+
+
 @browser.needed
 def test_the_keyboard_is_enough(page):
     page.run("document.getElementById('ex-text').focus()")

@@ -202,6 +202,7 @@
     table();
     choose(...at);
     predict();
+    $("link").href = link();
     if (right === null) return say($("text-wrong").textContent);
     const name = variants[variant].split(":")[0];
     const sizes = (SLIDERS[variant] ?? []).map((one) => `${one} = ${wish[one]}`);
@@ -363,11 +364,43 @@
     if (node) tell(node);
   }
 
+  // --- the address: #text=To+be&variant=window&W=4&layer=2&head=1&view=weights ----------
+
+  const CHOICES = ["layer", "head", "view"];
+  const start = Object.fromEntries(CHOICES.map((name) => [name, chosen(name)]));
+
+  /** What is shown, as an address in this page. */
+  function link() {
+    const { variant } = now.wish, sizes = SLIDERS[variant] ?? [];
+    const said = new URLSearchParams({ text: now.text, variant });
+    for (const name of sizes) said.set(name, now.wish[name]);
+    for (const name of CHOICES) said.set(name, chosen(name));
+    return `#${said}`;
+  }
+
+  /** Set the controls as the address says; what it does not say, or wrongly, as at first. */
+  function obey() {
+    const said = new URLSearchParams(location.hash.slice(1));
+    if (location.hash.length > 1 && !said.has("text")) return; // another place in this page
+    const options = [...$("variant").options].map(({ value }) => value);
+    const { variant } = Object.fromEntries(said);
+    $("variant").value = options.includes(variant) ? variant : first.variant;
+    for (const name of ["W", "kept", "k"]) {
+      $(name).value = /^\d{1,3}$/.test(said.get(name)) ? said.get(name) : first[name];
+    }
+    for (const name of CHOICES) {
+      const radios = [...document.getElementsByName(`ex-${name}`)];
+      const wish = (value) => radios.find((radio) => radio.value === value);
+      (wish(said.get(name)) ?? wish(start[name])).checked = true;
+    }
+    $("text").value = said.get("text") ?? explorer.text;
+    show();
+  }
+
+  // --- start ----------------------------------------------------------------------------
+
   $("variant").replaceChildren(...Object.entries(variants).map(([value, words]) =>
     make("option", { value }, words)));
-  $("variant").value = first.variant;
-  for (const name of ["W", "kept", "k"]) $(name).value = first[name];
-  $("text").value = explorer.text;
   $("controls").disabled = false;
   $("controls").addEventListener("input", show);
   $("views").disabled = false;
@@ -382,5 +415,12 @@
     choose(...placeOf(node), true);
     predict();
   });
+  for (const name of ["controls", "views"]) {
+    $(name).addEventListener("change", () => history.replaceState(null, "", link()));
+  }
+  addEventListener("hashchange", obey);
+  $("variant").value = first.variant;
+  $("text").value = explorer.text;
   show();
+  if (location.hash) obey();
 })();
