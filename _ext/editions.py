@@ -1,7 +1,7 @@
 """Editions in other languages. A page belongs to an edition when its catalogue, in
 locale/LANGUAGE/LC_MESSAGES, translates at least one of its messages; links to all other
 pages lead to the English ones. tools/languages.py makes the catalogues and builds the
-editions.
+editions. What the site says around its pages is in locale/LANGUAGE/site.po.
 """
 
 import re
@@ -12,6 +12,8 @@ from pathlib import Path
 from babel.messages import pofile
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.transforms import SphinxTransform
+from sphinx_exercise.nodes import exercise_subtitle
 
 NAMES = {"en": "English", "ja": "日本語"}
 SHARES = {
@@ -19,10 +21,23 @@ SHARES = {
 }
 PLACE = '<p class="languages" hidden></p>'
 HEAD = re.compile(r"(?=</head>)")
+# Where the words of the theme and of the extensions stand in a page.
+AROUND = re.compile(
+    r"(?P<before><(?:p|summary)\b[^>]*>\s*|<span>|"
+    r'\s(?:aria-label|title|placeholder|data-bs-title)=")'
+    r"(?P<words>[A-Z][^<>\"]*?)(?P<after>\s*</(?:p|summary|span)>|\")"
+)
+# Sphinx makes a function of a text, which the site's policy forbids: it is one already.
+PLURAL = re.compile(r'"plural_expr": "([^"]*)"')
+FUNCTION = re.compile(r"new Function\(.*?\);", re.S)
 
 
 def catalogue(root, language, page):
     return Path(root, "locale", language, "LC_MESSAGES", f"{page}.po")
+
+
+def site_words(root, language):
+    return Path(root, "locale", language, "site.po")
 
 
 def messages(path):
@@ -39,11 +54,14 @@ def share(path):
 
 
 @cache
-def words(root, language, page):
-    """A page's translations as a dict; empty where it has no catalogue."""
-    path = catalogue(root, language, page)
+def words_of(path):
+    """A catalogue's translations as a dict; empty where there is none."""
     found = messages(path) if path.exists() else []
     return {m.id: m.string for m in found if m.string and not m.fuzzy}
+
+
+def words(root, language, page):
+    return words_of(catalogue(root, language, page))
 
 
 def translated(root, language):
@@ -70,15 +88,26 @@ def switch(hrefs, note=""):
     return f'<p class="languages">{links}{" " * bool(note)}{escape(note)}</p>'
 
 
-def join(page, hrefs):
-    """An English page's HTML with links to the same page in other languages."""
-    if PLACE not in page:
-        return page
-    head = "".join(
-        f'<link rel="alternate" hreflang="{code}" href="{href}"/>\n'
-        for code, href in hrefs.items()
+def alternates(address, page, codes):
+    """For search engines: all editions of a page, which want whole addresses. Nothing
+    where the book has none.
+    """
+    if not address:
+        return ""
+    folders = {code: "" if code == "en" else f"{code}/" for code in ["en", *codes]}
+    return "".join(
+        f'<link rel="alternate" hreflang="{code}" href="{address}/{at}{page}.html"/>\n'
+        for code, at in [*folders.items(), ("x-default", "")]
     )
-    return HEAD.sub(head, page.replace(PLACE, switch(hrefs)), count=1)
+
+
+def join(text, page, codes, address=""):
+    """An English page's HTML with links to the same page in other languages."""
+    if PLACE not in text:
+        return text
+    up = "../" * page.count("/")
+    text = text.replace(PLACE, switch({c: f"{up}{c}/{page}.html" for c in codes}))
+    return HEAD.sub(alternates(address, page, codes), text, count=1)
 
 
 def to_english(app, pagename):
@@ -98,8 +127,9 @@ def place(app, pagename, templatename, context, doctree):
     done = int(100 * app.edition[pagename])
     note = SHARES[language].format(done=done) if done < 100 else ""
     context["body"] = switch({"en": href}, note) + context["body"]
-    link = f'<link rel="alternate" hreflang="en" href="{href}"/>\n'
-    context["metatags"] = context.get("metatags", "") + link
+    site = app.config.html_baseurl.rstrip("/").removesuffix(f"/{language}")
+    links = alternates(site, pagename, [language])
+    context["metatags"] = context.get("metatags", "") + links
 
 
 def narrow(app):
@@ -149,11 +179,46 @@ def caption(app, doctree):
             tree["caption"] = found.get(tree["caption"], tree["caption"])
 
 
+class Subtitles(SphinxTransform):
+    """The words of an exercise's title are translated as those of a section are."""
+
+    default_priority = 10  # before Sphinx's own, which takes what has a source
+
+    def apply(self, **kwargs):
+        for node in list(self.document.findall(exercise_subtitle)):
+            words = node.rawsource = node.astext()
+            node.source, node.line = self.document["source"], 1
+            if self.app.builder.name == "gettext":  # meets no such title
+                copy = nodes.paragraph(words, words)
+                copy.source, copy.line = node.source, node.line
+                node.parent.parent += copy
+
+
+def solve(app, doctree):
+    """A solution shows the title of its exercise: the translated one."""
+    for label, found in getattr(app.env, "sphinx_exercise_registry", {}).items():
+        for node in doctree.findall(type(found["node"])):
+            if node.get("label") == label:
+                found["node"] = node.deepcopy()
+
+
+def around(page, found):
+    """A page with the words that the theme and the extensions put around its text."""
+
+    def one(match):
+        words = found.get(match["words"])
+        return match["before"] + words + match["after"] if words else match[0]
+
+    return AROUND.sub(one, page)
+
+
 def mark(app, exception):
-    """Links out of an edition say that they lead to English."""
+    """Links out of an edition say that they lead to English; the site around the pages
+    speaks its language.
+    """
     if exception or app.config.language == "en" or app.builder.format != "html":
         return
-    out = Path(app.outdir)
+    out, found = Path(app.outdir), words_of(site_words(app.srcdir, app.config.language))
     for path in [*out.glob("*.html"), *out.glob("book/*.html")]:
         up = "../" * len(path.relative_to(out).parts)
         page = path.read_text(encoding="utf-8")
@@ -162,13 +227,37 @@ def mark(app, exception):
             '<a hreflang="en" ',
             page,
         )
-        path.write_text(page, encoding="utf-8")
+        path.write_text(around(page, found), encoding="utf-8")
+    rewrite(out / "_static" / "site.js", lambda text: speak(text, found))
+    rewrite(
+        out / "_static" / "doctools.js",
+        lambda text: FUNCTION.sub("catalog.plural_expr;", text),
+    )
+    rewrite(
+        out / "_static" / "translations.js",
+        lambda text: PLURAL.sub(r'"plural_expr": (n) => (\1)', text),
+    )
+
+
+def speak(script, found):
+    """A script whose texts, each a literal, are translated."""
+    for english, other in found.items():
+        script = script.replace(f'"{english}"', f'"{other}"')
+    return script
+
+
+def rewrite(path, change):
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
+        path.write_text(change(text), encoding="utf-8")
 
 
 def setup(app):
     app.add_css_file("languages.css", priority=900)
     app.connect("builder-inited", narrow)
+    app.add_transform(Subtitles)
     app.connect("doctree-read", caption, priority=900)
+    app.connect("doctree-read", solve)
     app.connect("html-page-context", place)
     app.connect("missing-reference", find_term)
     app.connect("build-finished", mark, priority=950)

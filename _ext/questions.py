@@ -36,7 +36,7 @@ class QuestionDirective(SphinxDirective):
 
     def run(self):
         asked, messages = self.state.inline_text(self.arguments[0], self.lineno)
-        paragraph = nodes.paragraph("", "", *asked)
+        paragraph = nodes.paragraph(self.arguments[0], "", *asked)
         paragraph.source, paragraph.line = self.get_source_info()
         body = nodes.Element()
         self.state.nested_parse(self.content, self.content_offset, body)

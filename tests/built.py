@@ -43,8 +43,20 @@ def page(root, name, change=None):
     return root / "_build" / "html" / "book" / f"{name}.html"
 
 
+def editions(html):
+    """Build the editions in other languages into a site, as `make book` does."""
+    tool = notebooks.ROOT / "tools" / "languages.py"
+    result = subprocess.run(
+        [sys.executable, tool, "--build", "--into", html],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
 def site(tmp_path_factory):
-    """The site's folder, or a failure that shows the first warnings.
+    """The site's folder with all editions, or a failure that shows the first warnings.
 
     Workers of pytest-xdist share one: the first builds, the others wait.
     """
@@ -57,6 +69,8 @@ def site(tmp_path_factory):
         if not log.exists():
             options = ["-W", "-n", "--keep-going", "--path-output", base / "site"]
             status, said = build(notebooks.ROOT, *options)
+            if status == 0:
+                status, said = editions(html)
             log.write_text(f"{status}\n{said}", encoding="utf-8")
     status, _, said = log.read_text(encoding="utf-8").partition("\n")
     warnings = [line for line in said.splitlines() if "WARNING" in line]

@@ -329,8 +329,8 @@ def test_wrong_texts_are_named_and_bent_signs_straightened(page):
 SHOWN = """(() => {
   const all = ["text", "variant", "W", "kept", "k"].map((name) =>
     document.getElementById(`ex-${name}`).value);
-  const on = [...document.querySelectorAll("#ex input:checked")].map((one) => one.value);
-  return [...all, ...on].join(" | ");
+  const on = [...document.querySelectorAll("#ex input:checked")];
+  return [...all, ...on.map((one) => one.value)].join(" | ");
 })()"""
 
 

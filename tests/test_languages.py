@@ -49,16 +49,6 @@ def kept(text):
     return found
 
 
-def allowed(kind, inside, *rest):
-    """What a translation may have more: 億 for 100 million; and a question's title
-    reaches the catalogue without its marks of formulas and code.
-    """
-    source = rest[-1]
-    return kind == "number" or (
-        kind in ("formula", "code") and inside.strip("$`") in source
-    )
-
-
 def test_kept_sees_what_is_lost():
     text = "a $x$, `c`, {term}`head`, [here](there), {cite:t}`one,two`, <https://a.b>"
     same = (
@@ -86,7 +76,7 @@ def test_translations_keep_formulas_roles_code_and_links(language, page):
     for message in editions.messages(path):
         if message.string and not message.fuzzy:
             old, new = kept(message.id), kept(message.string)
-            more = [one for one in new - old if not allowed(*one, message.id)]
+            more = [one for one in new - old if one[0] != "number"]  # 億, 100 million
             if old - new or more:
                 wrong[message.id[:60]] = [*(old - new), "became", *more]
     assert not wrong, wrong
@@ -138,6 +128,27 @@ msgstr "文。$x^2$、`code`、{ref}`リンク <two>`。"
 
 msgid "What the picture shows."
 msgstr "図の説明。"
+
+msgid "A square."
+msgstr "四角。"
+
+msgid "By hand"
+msgstr "手計算で"
+"""
+WORDS = """msgid ""
+msgstr "Content-Type: text/plain; charset=utf-8\\n"
+
+msgid "Link to this heading"
+msgstr "見出しへのリンク"
+"""
+EXERCISE = """
+```{exercise} By hand
+:label: ex-hand
+What is it?
+```
+```{solution} ex-hand
+It is four.
+```
 """
 
 
@@ -149,10 +160,16 @@ def small_book(root):
     picture = new.new_code_cell(
         "draw()",
         outputs=[new.new_output("display_data", data=image)],
-        metadata={"mystnb": {"figure": {"caption": "What the picture shows."}}},
+        metadata={
+            "mystnb": {
+                "figure": {"caption": "What the picture shows."},
+                "image": {"alt": "A square."},
+            }
+        },
     )
     text = "(two)=\n# Two\n\nA sentence with $x^2$, `code` and {ref}`a link <two>`.\n"
     text += "\n$$e = m c^2$$\n\nNot translated, see {doc}`other`.\n"
+    text += EXERCISE
     cells = [new.new_markdown_cell(text), new.new_code_cell("1 + 1"), picture]
     (root / "book").mkdir()
     notebook = new.new_notebook(cells=cells, metadata=notebooks.METADATA)
@@ -166,13 +183,17 @@ def small_book(root):
     (root / "_static" / static.name).write_text(static.read_text())
     (root / "_config.yml").write_text(
         "title: Small\nexecute: {execute_notebooks: 'off'}\n"
-        "only_build_toc_files: true\n"
-        "sphinx:\n  local_extensions: {editions: '%s'}\n"
-        "  config: {language: en, html_static_path: [_static]}\n" % (ROOT / "_ext")
+        "only_build_toc_files: true\nhtml: {baseurl: 'https://example.org/small/'}\n"
+        "sphinx:\n  extra_extensions: [sphinx_exercise]\n"
+        "  local_extensions: {editions: '%s'}\n"
+        "  config:\n    language: en\n    html_static_path: [_static]\n"
+        "    nb_mime_priority_overrides: [[gettext, image/svg+xml, 0]]\n"
+        % (ROOT / "_ext")
     )
     po = editions.catalogue(root, "ja", "book/two")
     po.parent.mkdir(parents=True)
     po.write_text(CATALOGUE, encoding="utf-8")
+    editions.site_words(root, "ja").write_text(WORDS, encoding="utf-8")
     return po
 
 
@@ -206,7 +227,30 @@ def test_an_edition_loses_nothing_and_links_lead_both_ways(built):
     assert re.search(r"このページは \d+ % が翻訳", japanese)
     assert 'href="../ja/book/two.html" hreflang="ja" lang="ja">日本語' in english
     assert 'href="../../book/two.html" hreflang="en" lang="en">English' in japanese
-    assert '<link rel="alternate" hreflang="ja"' in english
+    at = 'href="https://example.org/small/'
+    for page in (english, japanese):
+        for code, folder in (("en", ""), ("ja", "ja/"), ("x-default", "")):
+            link = f'hreflang="{code}" {at}{folder}book/two.html"'
+            assert page.count(f'<link rel="alternate" {link}/>') == 1
+
+
+def test_what_is_no_paragraph_is_translated_too(built):
+    """A picture's description, an exercise's title there and above its solution, and
+    the words of the theme; code stays.
+    """
+    _, html, po = built
+    ids = {message.id for message in editions.messages(po)}
+    assert {"A square.", "By hand"} <= ids
+    english = (html / "book" / "two.html").read_text(encoding="utf-8")
+    japanese = (html / "ja" / "book" / "two.html").read_text(encoding="utf-8")
+    assert english.count("By hand") == japanese.count("手計算で") == 2
+    assert 'alt="四角。"' in japanese
+    assert 'title="Link to this heading"' in english
+    assert (
+        'title="見出しへのリンク"' in japanese and "Link to this head" not in japanese
+    )
+    code = '<span class="n">Main</span> <p>Main</p>'
+    assert editions.around(code, {"Main": "主"}) == code.replace("<p>Main", "<p>主")
 
 
 def test_a_page_without_catalogue_stays_english_and_links_say_so(built):

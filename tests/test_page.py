@@ -11,12 +11,23 @@ import built
 import pytest
 
 import audit
+import editions
 import notebooks
 
 CONTENTS = (notebooks.ROOT / "_toc.yml").read_text(encoding="utf-8")
 BOOK = [f"{name}.html" for name in re.findall(r"(?:file|root): (\S+)", CONTENTS)]
 CHAPTER = next(name for name in BOOK if "/01_" in name)
-PAGES = [*BOOK, "search.html", "genindex.html"]
+MADE = ["search.html", "genindex.html"]
+PAGES = [*BOOK, *MADE]
+for language in editions.languages(notebooks.ROOT):
+    translated = editions.translated(notebooks.ROOT, language)
+    PAGES += [
+        f"{language}/{name}" for name in [*(f"{n}.html" for n in translated), *MADE]
+    ]
+ENTRANCES = {
+    "index.html",
+    *(f"{name}/index.html" for name in editions.languages(notebooks.ROOT)),
+}
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 LIMIT = 700_000  # bytes of a page, compressed, with all its figures and without fonts
 
@@ -110,10 +121,7 @@ def weight(events):
 
 def test_no_page_is_forgotten(site):
     found = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
-    assert {name for name in found if not name.startswith("_static/")} == {
-        *PAGES,
-        "index.html",
-    }
+    assert {name for name in found if "_static/" not in name} == {*PAGES, *ENTRANCES}
 
 
 @browser.needed

@@ -4,6 +4,7 @@
     python tools/languages.py --check         only name those that are not
     python tools/languages.py book/07_window  begin the translation of a page
     python tools/languages.py --build         the editions, into _build/html/LANGUAGE
+    python tools/languages.py --build --into FOLDER       ... into another built book
 
 A catalogue is locale/LANGUAGE/LC_MESSAGES/PAGE.po. A message that has changed keeps its
 old translation, marked fuzzy: the page shows English there until somebody has looked.
@@ -19,6 +20,7 @@ from pathlib import Path
 import yaml
 from babel.messages import pofile
 from jupyter_book.sphinx import build_sphinx
+from sphinx import locale
 from sphinx_intl import catalog
 
 import notebooks
@@ -32,6 +34,7 @@ ROOT = notebooks.ROOT
 def sphinx(builder, out, root=ROOT, **settings):
     """Run Sphinx with the book's configuration. Raises: RuntimeError on a warning."""
     toc = str(Path(root, "_toc.yml"))
+    locale.translators.clear()  # those of a build before this one
     settings |= {"external_toc_path": toc, "latex_individualpages": False}
     status = build_sphinx(
         root,
@@ -96,14 +99,17 @@ def update(root=ROOT, wanted=(), check=False):
     return notebooks.refresh(texts, root, check)
 
 
-def build(root=ROOT):
-    """Each edition, into the built book; and links to it on the English pages."""
-    html = Path(root, "_build", "html")
+def build(root=ROOT, html=None):
+    """Each edition, into the built book; and links to it on the English pages.
+
+    Args: root, the book's folder; html, the built book's, or None for the usual one.
+    """
+    html = Path(html or Path(root, "_build", "html"))
     site = yaml.safe_load(Path(root, "_config.yml").read_text(encoding="utf-8"))
     address = (site.get("html", {}).get("baseurl") or "").rstrip("/")
     made = {}
     for language in editions.languages(root):
-        out = Path(root, "_build", "editions", language)
+        out = html.parent / "editions" / language
         settings = {"html_baseurl": f"{address}/{language}/"} if address else {}
         folder = str(Path(root, "locale"))
         settings |= {"locale_dirs": [folder], "gettext_compact": False}
@@ -112,13 +118,10 @@ def build(root=ROOT):
         shutil.copytree(out, html / language)
         made[language] = editions.translated(root, language)
     for page in {page for each in made.values() for page in each}:
-        path, up = html / f"{page}.html", "../" * page.count("/")
-        hrefs = {
-            language: f"{up}{language}/{page}.html"
-            for language, found in made.items()
-            if page in found
-        }
-        text = editions.join(path.read_text(encoding="utf-8"), hrefs)
+        path = html / f"{page}.html"
+        codes = [language for language, found in made.items() if page in found]
+        text = path.read_text(encoding="utf-8")
+        text = editions.join(text, page, codes, address)
         path.write_text(text, encoding="utf-8")
 
 
@@ -127,9 +130,12 @@ def main():
     parser.add_argument("pages", nargs="*", help="pages to begin, such as book/index")
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--build", action="store_true", help="build the editions")
+    parser.add_argument("--into", help="the built book that the editions go into")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return build() if options.build else update(ROOT, options.pages, options.check)
+    if options.build:
+        return build(html=options.into)
+    return update(ROOT, options.pages, options.check)
 
 
 if __name__ == "__main__":

@@ -56,10 +56,10 @@
   // they can be reached with Tab and have a name. Looked at when they come near the window:
   // to measure all of a chapter at once would hold a phone up for a second.
   const NAMES = [
-    [".math", "Formula"],
-    [".pst-scrollable-table-container", "Table"],
-    [".cell_output", "Output"],
-    ["pre", "Code"],
+    [".math", "Formula, scrolls sideways"],
+    [".pst-scrollable-table-container", "Table, scrolls sideways"],
+    [".cell_output", "Output, scrolls sideways"],
+    ["pre", "Code, scrolls sideways"],
   ];
   const named = new Map();
   for (const [selector, name] of NAMES) {
@@ -74,8 +74,8 @@
       if (scrolls) {
         part.tabIndex = 0;
         part.setAttribute("role", "group");
-        part.setAttribute("aria-label", `${named.get(part)}, scrolls sideways`);
-      } else if (part.getAttribute("aria-label")?.endsWith("scrolls sideways")) {
+        part.setAttribute("aria-label", named.get(part));
+      } else if (part.getAttribute("aria-label") === named.get(part)) {
         part.removeAttribute("tabindex");
         part.removeAttribute("role");
         part.removeAttribute("aria-label");
