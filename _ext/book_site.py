@@ -43,6 +43,8 @@ REPAIRS = [
 REPAIRS = [(re.compile(wrong, re.S), right) for wrong, right in REPAIRS]
 
 SITES = ("html", "dirhtml")
+NUMBER = re.compile(r"(?<=\d) (?=(?:%|[KMGT]?i?B)(?![\w]))")
+LITERAL = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
 
 
 def description(doctree, title):
@@ -52,6 +54,16 @@ def description(doctree, title):
             text = text if len(text) <= 160 else text[:157].rsplit(" ", 1)[0] + " …"
             return f'<meta name="description" content="{escape(text)}"/>'
     return f'<meta name="description" content="{escape(title)}"/>'
+
+
+def keep_units(app, doctree, docname):
+    """A line does not end between a number and its unit."""
+    if app.builder.format != "html":
+        return
+    for node in list(doctree.findall(nodes.Text)):
+        if not isinstance(node.parent, LITERAL) and NUMBER.search(node):
+            kept = nodes.Text(NUMBER.sub("\u00a0", node))
+            node.parent.replace(node, kept)
 
 
 def finish_body(app, pagename, templatename, context, doctree):
@@ -65,7 +77,7 @@ def finish_body(app, pagename, templatename, context, doctree):
         context["metatags"] = tags + description(doctree, title)
     if context.get("body"):
         body = figures.two_themes(context["body"], app.builder)
-        body = formulas.name_summaries(folds.fold(body))
+        body = formulas.keep(formulas.name_summaries(folds.fold(body)))
         context["body"] = formulas.share(body)
 
 
@@ -130,6 +142,7 @@ def setup(app):
     formulas.setup(app)
     app.add_css_file("page.css", priority=900)  # after the theme's
     app.add_js_file("site.js")
+    app.connect("doctree-resolved", keep_units)
     app.connect("html-page-context", finish_body, priority=900)
     app.connect("build-finished", write_entrance, priority=400)  # or others do
     app.connect("build-finished", finish_site, priority=900)  # others bring styles

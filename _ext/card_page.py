@@ -141,7 +141,7 @@ def paint(fill, edge, hatch, dash):
     if hatch:
         return ' fill="{}" stroke="{}"'.format(*paints(edge, hatch))
     if fill != "none":
-        return f' fill="{ink(fill)}"'
+        return f' fill="{fill.lower()}"'  # its letter was chosen for this grey, too
     dashes = ' stroke-dasharray="2 2"' if dash == ":" else ""
     return f' fill="none" stroke="{ink(edge)}"{dashes}'
 
@@ -150,8 +150,8 @@ def strip_picture(a):
     """The layers in rows of twenty."""
     sheet = Sheet(y=0.0)
     strip(sheet, a.layers)
-    mix = ", ".join(f"{n} {kind}" for kind, n in a.mix.items())
-    return picture(sheet, "gc-strip", sheet.y, f"{len(a.layers)} layers: {mix}")
+    words = f"{len(a.layers)} layers: {mix_words(a)}"
+    return picture(sheet, "gc-strip", sheet.y, words)
 
 
 def cell_picture(layer):
@@ -265,8 +265,9 @@ def in_short(row):
 
 
 def mix_words(a):
-    """How many layers there are of each kind."""
-    return ", ".join(f"{n} {kind}" for kind, n in a.mix.items())
+    """How many layers there are of each kind, and whether their order is unknown."""
+    mix = ", ".join(f"{n} {kind}" for kind, n in a.mix.items())
+    return mix + ("; order unknown" if "order of layers" in a.unknown else "")
 
 
 def pairs(lines, name):

@@ -121,6 +121,23 @@ def name_summaries(html):
     return re.sub(rf"<summary>({alone})</summary>", name, html, flags=re.S)
 
 
+MATH = r'<span class="math notranslate">(?:(?!</math></span>).)*</math></span></span>'
+NAMED = rf'<span class="named"[^>]*>{MATH}</span>'
+TOGETHER = re.compile(rf"([(\[“‘]*)({NAMED}|{MATH})([.,;:!?)\]’”]*)", re.S)
+
+
+def keep(html):
+    """A formula in a line is a picture, before and after which a line may end: brackets
+    and stops stay with it. (One that is too wide for a phone scrolls, and is left.)
+    """
+
+    def one(match):
+        joined = match[1] or match[3]
+        return f'<span class="kept">{match[0]}</span>' if joined else match[0]
+
+    return TOGETHER.sub(one, html)
+
+
 def styles():
     """How far each formula in a line hangs below it (the theme centres pictures)."""
     steps = (f".d{n}{{vertical-align:-{n / 10:g}ex}}" for n in range(DEEPEST + 1))

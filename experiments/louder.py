@@ -4,7 +4,7 @@ The four translators of chapter 1 with the scores of the output layer multiplied
 the root of the width of a word vector, 96. They learn faster, so two epochs do. Same
 sentences, same batches; three seeds.
 
-python experiments/louder.py; about 8 minutes on one core, goes on where it stopped.
+python experiments/louder.py; about 18 minutes on one core, goes on where it stopped.
 """
 
 import math

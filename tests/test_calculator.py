@@ -330,6 +330,10 @@ def test_the_card_follows_context_batch_and_format(page):
     strip = page.run("document.getElementById('kv-strip').getAttribute('aria-label')")
     assert strip.startswith("Layers in order: 1 window, then 1 full, then 1 window")
     assert strip.endswith("in all 18 window, 18 full")
+    read(page, model="mimo-v2-5-pro-1-02t-a42b")
+    strip = page.run("document.getElementById('kv-strip').getAttribute('aria-label')")
+    assert strip == "Layers, their order unknown: 60 window, 10 full"
+    read(page, model="gpt-oss-120b")
     colours = page.run(
         "[...document.querySelectorAll('#kv-strip .kv-cell')].slice(0, 2)"
         ".map((x) => x.style.backgroundColor)"
@@ -337,6 +341,18 @@ def test_the_card_follows_context_batch_and_format(page):
     rgb = [tuple(int(FILL[m][i : i + 2], 16) for i in (1, 3, 5)) for m in
            ("window", "full")]  # fmt: skip
     assert colours == [f"rgb{one}" for one in rgb]
+
+
+@browser.needed
+def test_nothing_is_drawn_where_no_size_is_known(page):
+    page.run(READ)
+    drawn = "document.querySelector('.kv-figure').getBoundingClientRect().height > 0"
+    for name, known in {
+        "arcee-trinity-large-400b-a13b": False,
+        "gpt-oss-20b": True,
+    }.items():
+        read(page, model=name)
+        assert page.run(drawn) is known
 
 
 @browser.needed

@@ -114,6 +114,20 @@ def test_a_chapter_imports_only_what_is_there(chapter):
     assert not set(imported(path)) - there
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_no_chapter_uses_a_name_that_its_first_cell_may_not_bind(chapter):
+    """On Colab that cell installs the package, and imports nothing."""
+    lines = [
+        line
+        for cell in notebooks.code_cells(notebooks.read(notebooks.BOOK / chapter))[1:]
+        for line in cell.source.splitlines()
+        if line[:1] not in "%!"
+    ]
+    names = {n.id for n in ast.walk(ast.parse("\n".join(lines)))
+             if isinstance(n, ast.Name)}  # fmt: skip
+    assert "attnbook" not in names
+
+
 @pytest.mark.parametrize("chapter", REHEARSED)
 def test_a_chapter_alone_installs_the_package_and_runs(
     chapter, tmp_path, origin, colab

@@ -258,5 +258,18 @@ def test_their_filled_cache_is_refused():
     model, ids = build("llama"), tokens()
     past = model(ids, use_cache=True).past_key_values
     convert.swap_attention(model)
-    with pytest.raises(ValueError, match="past_key_values: got 9 tokens"):
+    with pytest.raises(ValueError, match="cache: got 9 tokens"):
         model(ids[:, :1], past_key_values=past)
+
+
+@pytest.mark.parametrize("name", ["past_key_values", "cache", "a name to come"])
+def test_a_cache_is_found_by_what_it_is_not_by_its_name(name):
+    """transformers 5.24 calls it cache; one that is overlooked gives a wrong text."""
+    model = build("llama")
+    convert.swap_attention(model)
+    layer, x = model.model.layers[0].self_attn, torch.randn(2, 7, TINY["hidden_size"])
+    past = {name: tf.DynamicCache(config=model.config)}
+    with torch.no_grad():
+        whole, _ = layer(x)
+        parts = [layer(part, **past)[0] for part in x.split([4, 1, 2], dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole)

@@ -319,7 +319,7 @@ def test_their_filled_states_are_refused():
     model, ids = build("qwen3.5"), tokens()
     _, past = call(model, ids)
     convert.swap_attention(model)
-    with pytest.raises(ValueError, match="past_key_values: got tokens"):
+    with pytest.raises(ValueError, match="cache: got tokens"):
         call(model, ids[:, :1], past)
 
 

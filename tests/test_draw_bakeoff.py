@@ -30,6 +30,13 @@ def test_a_strip_has_a_dot_for_each_seed_and_a_bar_at_the_mean():
     np.testing.assert_allclose(mean.get_xdata(), [-0.15])
     assert dots.get_color() != rest[0].get_color()
     assert [t.get_text() for t in ax.get_yticklabels()] == ["good", "bad"]
+    assert ax.get_title("right") == "┊ 0   | mean over seeds"
+
+
+def test_a_strip_of_one_seed_has_no_means():
+    (ax,) = show.strip({"one": [-0.2], "two": [0.1]}, "title", "nats").axes
+    assert [list(line.get_xdata()) for line in ax.lines[1:]] == [[-0.2], [0.1]]
+    assert ax.get_title("right") == "┊ 0"
 
 
 def test_a_descent_shows_the_line_to_reach():

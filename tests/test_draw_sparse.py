@@ -51,13 +51,15 @@ def test_against_k_has_a_line_for_each_rule_and_the_dense_level():
     assert [t.get_text() for t in low.get_xticklabels()] == ["2", "4"]
 
 
-def test_patterns_hatch_runs():
+def test_patterns_hatch_what_no_cell_covers():
     mask = np.array([[True, False, False], [True, False, True]])
     weights = np.full((2, 3), 0.4)
     fig = show.patterns({"a": weights, "b": weights}, {"a": mask, "b": mask}, "title",
                         columns=2, marks=[(1, 2)])  # fmt: skip
     first = fig.axes[0]
-    assert [(p.get_y(), p.get_width()) for p in first.patches] == [(-0.5, 2), (0.5, 1)]
+    (hatch,) = first.patches  # under all cells
+    assert (hatch.get_width(), hatch.get_height(), hatch.get_zorder()) == (3, 2, 0)
+    assert hatch.get_hatch() and hatch.get_zorder() < first.collections[0].get_zorder()
     cells = first.collections[0]
     assert cells.get_array().tolist() == [0.4] * mask.sum()
     middles = [path.vertices[:4].mean(0).tolist() for path in cells.get_paths()]
@@ -74,12 +76,6 @@ def test_an_empty_place_takes_the_bar():
     first, *_, last = fig.axes[:4]
     assert first.axison and not last.axison
     assert [ax.get_ylabel() for ax in last.child_axes] == ["weight"]
-
-
-def test_runs():
-    assert show.runs(np.eye(2, dtype=bool)) == [(0, 0, 1), (1, 1, 2)]
-    assert show.runs(np.ones((1, 3), bool)) == [(0, 0, 3)]
-    assert show.runs(np.zeros((2, 3), bool)) == []
 
 
 def test_changes_are_sorted_and_signed():

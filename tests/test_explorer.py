@@ -400,6 +400,14 @@ def test_the_keyboard_is_enough(page):
 @browser.needed
 def test_a_finger_chooses_a_cell(page):
     page.size(360)
+    page.run("location.reload()")
+    page.run("new Promise((done) => setTimeout(done, 1000))")
+    page.run(READ)
+    seen = """(() => { const cell = document.querySelector("#ex-grid [tabindex='0']");
+      const [a, b] = [cell, cell.closest("#ex-scroll")].map((one) =>
+        one.getBoundingClientRect());
+      return a.left >= b.left && a.right <= b.right + 1; })()"""
+    assert page.run(seen), "the chosen cell is out of sight"
     page.run("document.querySelectorAll('#ex-grid tbody tr')[4].cells[3].click()")
     tell = page.run("document.getElementById('ex-tell').textContent")
     assert tell.startswith("Query 5, e, to key 3, ␣ (space): score ")

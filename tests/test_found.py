@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 import notebooks
 
@@ -34,8 +35,9 @@ def site(tmp_path):
     def build(address):
         out = tmp_path / f"out{len(address)}"
         settings = {"html_baseurl": address}
-        Sphinx(tmp_path, tmp_path, out, out / "trees", "html", settings,
-               status=None, warning=None).build()  # fmt: skip
+        with docutils_namespace():  # what this Sphinx registers ends with it
+            Sphinx(tmp_path, tmp_path, out, out / "trees", "html", settings,
+                   status=None, warning=None).build()  # fmt: skip
         return out
 
     return build

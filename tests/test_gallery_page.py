@@ -250,6 +250,19 @@ def test_the_stored_values_give_every_comparison():
         assert differences(one, two) == wanted_of(one, two), (one.name, two.name)
 
 
+def test_models_whose_order_is_unknown_are_not_the_same():
+    a, b = (BY_ID[name].architecture for name in ("btl-3-27b", "qwen3-6-27b"))
+    found = models.compare(a, b, 8_192)
+    assert found["strips"][0] == found["strips"][1] and found["ordered"] == [False] * 2
+    assert not found["same"] and models.compare(a, a, 8_192)["same"]
+    for row in ROWS:  # what is drawn where the order is unknown: kind by kind
+        kinds = [layer.kind for layer in row.architecture.layers]
+        runs = 1 + sum(x != y for x, y in zip(kinds, kinds[1:], strict=False))
+        if "order of layers" in row.architecture.unknown:
+            assert runs == len(set(kinds)) > 1, row.name
+            assert "In what order they stand is unknown" in card_page.card(row)
+
+
 def test_the_stored_ledgers_are_those_of_python():
     found = stored()
     for row in ROWS:
@@ -480,6 +493,9 @@ PAIRS = [
     ("minimax-m1-lightning", "nemotron-3-nano-30b-a3b"),
     ("mistral-7b-v0-1", "xlstm-7b"),
     ("qwen3-8b", "qwen3-8b"),
+    ("btl-3-27b", "qwen3-6-27b"),  # as many layers of each kind, in an unknown order
+    ("qwen3-6-27b", "qwen3-6-27b"),
+    ("gpt-oss-120b", "mimo-v2-5-310b"),
 ]
 COMPARED = """(() => {
   const number = (data) => data?.value ?? null;
@@ -543,9 +559,11 @@ def check_pair(page, ids):
             assert value == (None if whole is None else str(whole))
     rows = [-(-len(x.layers) // 20) for x in (a, b)]
     assert [len(boxes) for boxes in seen["strips"]] == rows
+    loose = [x.name for x in (a, b) if "order of layers" in x.unknown]
+    assert ("In what order" in seen["same"]) == bool(loose)
+    assert all(f" of {name}" in seen["same"] for name in loose)
     assert seen["same"].startswith("The layers are the same") == (
-        found["strips"][0] == found["strips"][1]
-        and one.architecture.mix == two.architecture.mix
+        found["strips"][0] == found["strips"][1] and a.mix == b.mix and not loose
     )
     assert "A: " in seen["label"] and "B: " in seen["label"]
     assert page.run("location.hash").endswith("compare=" + "%2C".join(ids))
@@ -561,6 +579,8 @@ def test_a_comparison_has_an_address(page, address):
     page.run("document.getElementById('gc-close').click()")
     assert page.run("document.getElementById('gc-result').hidden")
     assert page.run("document.activeElement.id") == "gc-a"
+    page.run("new Promise((done) => setTimeout(done, 300))")
+    assert page.run(STATUS) == f"All {len(ROWS)} cards"
 
 
 @browser.needed

@@ -263,6 +263,50 @@ def test_the_folder_opens_without_a_server(reader, site):
 
 
 @browser.needed
+def test_the_marks_of_a_search_can_be_taken_away(reader, root):
+    reader.open(root + "book/glossary.html?highlight=latent")
+    marks, away = (
+        f"document.querySelectorAll('{what}').length"
+        for what in ("span.highlighted", ".highlight-link a")
+    )
+    for _ in range(50):
+        if reader.run(marks) and reader.run(away):
+            break
+        reader.run(WAIT)
+    assert reader.run(marks) > 3 and reader.run(away) == 1
+    reader.run("document.querySelector('.highlight-link a').click()")
+    reader.run(WAIT)
+    assert reader.run(marks) == reader.run(away) == 0
+    assert not list(complaints(reader.events))
+
+
+@browser.needed
+def test_the_words_of_a_search_are_not_under_its_sign(reader, root):
+    reader.open(root + "search.html")
+    inset = reader.run(
+        "(() => { const field = document.querySelector('main .bd-search input');"
+        " const sign = field.closest('form').querySelector('svg, i');"
+        " return field.getBoundingClientRect().left"
+        " + parseFloat(getComputedStyle(field).paddingLeft)"
+        " - sign.getBoundingClientRect().right; })()"
+    )
+    assert inset >= 0
+
+
+@browser.needed
+def test_a_search_without_a_server_shows_excerpts(reader, site):
+    reader.open((site / "search.html").as_uri() + "?q=softmax")
+    shown = "[...document.querySelectorAll('#search-results li p')]"
+    shown += ".map((p) => p.innerText)"
+    for _ in range(50):
+        if len(found := reader.run(shown)) >= 3:
+            break
+        reader.run(WAIT)
+    assert len(found) >= 3 and all("softmax" in text.lower() for text in found)
+    assert not list(complaints(reader.events))
+
+
+@browser.needed
 def test_the_entrance_leads_to_the_landing_page(reader, root):
     reader.open(root)
     for _ in range(50):

@@ -58,6 +58,19 @@ def test_each_glyph_is_once_in_a_page():
     assert formulas.share("<p>none</p>") == "<p>none</p>"
 
 
+def test_brackets_and_stops_stay_with_their_formula():
+    inside = formulas.typeset("q")
+    formula = f'<span class="math notranslate">{inside}</span>'
+    named = f'<span class="named" tabindex="0">{formula}</span>'
+    for one in (formula, named):
+        kept = f'<p>so <span class="kept">({one}),</span> and {one} is</p>'
+        assert formulas.keep(f"<p>so ({one}), and {one} is</p>") == kept
+    two = formulas.keep(f"{formula}, {formula}.")
+    assert two.count('class="kept"') == 2
+    wide = formula.replace("notranslate", "notranslate wide d3")
+    assert formulas.keep(f"{wide}.") == f"{wide}."
+
+
 def test_lines_and_parts_are_stacked():
     assert formulas.stack("a") == "a"
     assert formulas.stack("a\\\\b") == r"\begin{split}a\\b\end{split}"

@@ -374,3 +374,11 @@ def test_exchanges_take_longer_with_distance():
     assert plan.exchange_seconds(m, 10**9, 1) == 0
     assert plan.exchange_seconds(m, 450e9, 8) == pytest.approx(1 + 3 * m.near)
     assert plan.exchange_seconds(m, 50e9, 16) == pytest.approx(1 + 3 * m.near + m.far)
+
+
+def test_the_latencies_are_close_to_those_of_nccls_own_model():
+    """NCCL 2.30.7, src/graph/tuning.cc: an all-reduce in a tree, protocol LL."""
+    for doublings in range(8):
+        nccl = 6.8 + 2 * (7 * 0.6 + doublings * 5.0)  # microseconds
+        ours = 1e6 * plan.exchange_seconds(plan.H100, 0, 8 * 2**doublings)
+        assert nccl - ours == pytest.approx(0.2)

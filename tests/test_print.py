@@ -1,5 +1,6 @@
 """The printed book and the EPUB, on sites of two pages."""
 
+import io
 import re
 import shutil
 import subprocess
@@ -8,13 +9,18 @@ import zipfile
 from pathlib import Path
 
 import browser
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from lxml import etree
+from matplotlib.image import imread
 from pypdf import PdfReader
 
+import cover
 import epub
 import notebooks
 import pdf
+from attnbook.draw import cover as drawn_cover
 
 ROOT = Path(notebooks.ROOT)
 TOC = """format: jb-book
@@ -150,17 +156,20 @@ def test_the_printed_pages_hold_everything(site):
     pdf.main(["--root", str(site)])
     reader = PdfReader(site / "_build" / "attention.pdf")
     pages = [" ".join(page.extract_text().split()) for page in reader.pages]
-    assert "A small book" in pages[0] and "Somebody" in pages[0]
-    assert re.search(r"Contents.*Cover 3.*1\. Chapter 4.*A place 4", pages[1])
-    assert len(pages) == 4
-    assert "Thirty-nine" in pages[3] and "Yes: because" in pages[3]
-    assert pages[3].startswith("1. Chapter")  # what the paper's head says
-    assert "end" in pages[3].split("wide")[1]  # a long line of code is broken, not cut
-    assert "Press" not in pages[2]
+    assert len(pages) == 5
+    cover, title, listed, first, chapter = pages
+    assert "A small" in cover and "Somebody" in cover
+    assert "A small book" in title and "Somebody" in title
+    assert re.search(r"Contents.*Cover 4.*1\. Chapter 5.*A place 5", listed)
+    assert "Thirty-nine" in chapter and "Yes: because" in chapter
+    assert chapter.startswith("1. Chapter")  # what the paper's head says
+    assert "end" in chapter.split("wide")[1]  # a long line of code is broken, not cut
+    assert "Press" not in first
     width, height = reader.pages[0].mediabox[2:]
     assert (round(width), round(height)) == (595, 842)
     titles = [entry["/Title"] for entry in reader.outline if isinstance(entry, dict)]
     assert "1. Chapter" in titles
+    assert reader.metadata.author == "Somebody"
     assert reader.trailer["/Root"]["/MarkInfo"]["/Marked"]
     inside = [
         str(link.get_object().get("/Dest", "")).removeprefix("/")
@@ -168,7 +177,7 @@ def test_the_printed_pages_hold_everything(site):
         for link in page.get("/Annots", [])
     ]
     assert "one--there" in inside
-    assert pdf.places(site / "_build" / "attention.pdf")["one--there"] == 4
+    assert pdf.places(site / "_build" / "attention.pdf")["one--there"] == 5
 
 
 SMALL = """# Cover
@@ -176,14 +185,22 @@ SMALL = """# Cover
 A formula $q = {\\color{#0072B2} k}$ and {doc}`one`.
 
 ```{raw} html
-<form class="gc-form" id="gc-form"><input disabled><button>Press</button></form>
+<p class="without-scripts">The controls need scripts.</p>
+<form class="gc-form widget" id="gc-form"><input disabled><button>Press</button></form>
+<div class="kv widget" id="kv"><div><textarea disabled></textarea></div></div>
+<section class="gc-result widget" id="gc-result" hidden></section>
 <script defer src="nothing.js"></script>
+<div class="cell_output"><pre>ROWS</pre><pre>ROW</pre></div>
 <p><a href="file.zip" download>file</a>
 <svg viewBox="0 0 1 1"><path d="M0 0"/></svg></p>
 ```
 
+| 1 | 2 | 3 | 4 | 5 | 6 |
+|---|---|---|---|---|---|
+| a | b | c | d | e | f |
+
 ## More
-"""
+""".replace("ROWS", 3 * f"{61 * 'x'}\n").replace("ROW", 61 * "x")
 CHAPTER = """# Chapter
 
 $$a = \\frac{1}{2}$$ (eq-half)
@@ -209,30 +226,36 @@ It is 2: {eq}`eq-half`.
 """
 
 
-def test_an_epub_is_valid_xml_with_its_formulas(tmp_path):
-    book = tmp_path / "book"
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    """An EPUB of two pages: its files by their names, and the XML ones as trees."""
+    folder = tmp_path_factory.mktemp("volume")
+    book = folder / "book"
     book.mkdir()
     shutil.copytree(
-        ROOT / "_ext", tmp_path / "_ext", ignore=shutil.ignore_patterns("__pycache__")
+        ROOT / "_ext", folder / "_ext", ignore=shutil.ignore_patterns("__pycache__")
     )
-    (tmp_path / "_toc.yml").write_text(TOC)
-    (tmp_path / "_config.yml").write_text(CONFIG)
+    (folder / "_toc.yml").write_text(TOC)
+    (folder / "_config.yml").write_text(CONFIG)
     (book / "index.md").write_text(SMALL)
     (book / "one.md").write_text(CHAPTER)
-    tool = [sys.executable, ROOT / "tools" / "epub.py", "--root", tmp_path]
-    done = subprocess.run(tool, capture_output=True, text=True, cwd=tmp_path)
+    tool = [sys.executable, ROOT / "tools" / "epub.py", "--root", folder]
+    done = subprocess.run(tool, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
-    with zipfile.ZipFile(tmp_path / "_build" / "attention.epub") as archive:
-        names = archive.namelist()
-        assert names[0] == "mimetype"
+    with zipfile.ZipFile(folder / "_build" / "attention.epub") as archive:
         assert archive.infolist()[0].compress_type == zipfile.ZIP_STORED
-        files = {name: archive.read(name) for name in names}
+        files = {name: archive.read(name) for name in archive.namelist()}
+    texts = [n for n in files if n.endswith((".xhtml", ".opf", ".xml"))]
+    return files, {name: etree.fromstring(files[name]) for name in texts}
+
+
+def test_an_epub_is_valid_xml_with_its_formulas(volume):
+    files, trees = volume
+    assert next(iter(files)) == "mimetype"
     assert files["mimetype"] == b"application/epub+zip"
-    texts = [n for n in names if n.endswith((".xhtml", ".opf", ".xml"))]
-    trees = {name: etree.fromstring(files[name]) for name in texts}
     package = trees["content.opf"]
     listed = {str(href) for href in package.xpath("//@href")}
-    assert listed == set(names) - {"mimetype", "META-INF/container.xml", "content.opf"}
+    assert listed == set(files) - {"mimetype", "META-INF/container.xml", "content.opf"}
     said = package.xpath("//*[contains(@properties, 'mathml svg')]/@href")
     assert said == ["book/index.xhtml", "book/one.xhtml"]
     nav = trees["nav.xhtml"].xpath("//@href")
@@ -242,8 +265,57 @@ def test_an_epub_is_valid_xml_with_its_formulas(tmp_path):
         assert page.xpath("//*[local-name() = 'math']")
         assert page.xpath("//*[local-name() = 'svg' and @class]")
         kinds = {etree.QName(n).localname for n in page.iter(etree.Element)}
-        assert not kinds & {"script", "form", "input", "button"}
+        assert not kinds & {"script", "form", "input", "button", "textarea"}
         ids = page.xpath("//@id")
         assert len(ids) == len(set(ids))
     assert trees["book/index.xhtml"].xpath("//*[@href = 'one.xhtml']")
     assert not trees["book/index.xhtml"].xpath("//*[contains(@href, 'zip')]")
+
+
+def test_an_epub_says_where_the_site_has_controls(volume):
+    page = volume[0]["book/index.xhtml"].decode()
+    assert page.count(epub.NOTE) == 1 and "need scripts" not in page
+
+
+def test_what_is_wide_is_set_smaller_on_a_phone(volume):
+    page = volume[1]["book/index.xhtml"]
+    wide = page.xpath("//*[contains(concat(' ', @class, ' '), ' long ')]")
+    assert [etree.QName(node).localname for node in wide] == ["pre", "table"]
+
+
+def test_an_epub_opens_with_its_cover(volume):
+    files, trees = volume
+    package = trees["content.opf"]
+    items = {one.get("id"): one for one in package.xpath("//*[@media-type]")}
+    (declared,) = package.xpath("//*[@properties = 'cover-image']")
+    assert declared.get("href") == "cover.png"
+    assert package.xpath("//*[@name = 'cover']/@content") == [declared.get("id")]
+    first = package.xpath("//*[local-name() = 'itemref']/@idref")[0]
+    (shown,) = trees[items[first].get("href")].xpath("//*[local-name() = 'img']")
+    assert shown.get("src") == "cover.svg"
+    assert shown.get("alt").startswith("A small book. Somebody. ")
+    assert len(files["cover.png"]) < 200_000
+    assert imread(io.BytesIO(files["cover.png"])).shape[:2] == drawn_cover.SIZE[::-1]
+    texts = etree.fromstring(files["cover.svg"]).xpath("//*[local-name() = 'text']")
+    words = [node.text for node in texts]
+    assert words[:2] == ["A small", "book"] and words[-1] == "Somebody"
+
+
+def test_the_cover_shows_how_its_title_reads_itself():
+    said = pdf.about(ROOT)
+    title = said["title"]
+    weights = cover.reading(title)
+    for t, row in enumerate(weights):
+        assert title[row.argmax()].lower() == title[t].lower()  # as its words say
+    (ax,) = drawn_cover.plot(weights, title, said["author"]).axes
+    drawn = ax.collections[0].get_array()
+    np.testing.assert_array_equal(drawn.mask, ~np.tri(len(title), dtype=bool))
+    np.testing.assert_allclose(drawn.filled(0) ** 2, weights)
+    words = [text.get_text() for text in ax.texts]
+    assert "".join(words[-len(title) - 1 : -1]) == title and words[-1] == said["author"]
+    plt.close("all")
+
+
+def test_a_figure_brings_its_own_ground():
+    svg = epub.on_white('<svg viewBox="0 0 1 1"><svg/></svg>')
+    assert svg.startswith('<svg viewBox="0 0 1 1"><rect') and svg.count("<rect") == 1

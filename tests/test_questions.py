@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 import notebooks
 
@@ -32,8 +33,9 @@ def built(folder, text, builder="html"):
     warnings = folder / "warnings.txt"
     with warnings.open("w") as log:
         out = folder / builder
-        app = Sphinx(folder, folder, out, folder / "trees", builder, warning=log)
-        app.build()
+        with docutils_namespace():  # what this Sphinx registers ends with it
+            app = Sphinx(folder, folder, out, folder / "trees", builder, warning=log)
+            app.build()
     (page,) = [p for p in out.iterdir() if p.stem == "index" and p.suffix != ".inv"]
     return page.read_text(), warnings.read_text()
 

@@ -5,6 +5,7 @@ import re
 
 import nbformat
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 import shapes
 
@@ -50,7 +51,8 @@ def page(folder, names):
     chapter.metadata["attnbook"] = {"names": names}
     folder.joinpath("index.ipynb").write_text(json.dumps(chapter))
     out = folder / "out"
-    Sphinx(folder, folder, out, folder / "trees", "html", warning=None).build()
+    with docutils_namespace():  # what this Sphinx registers ends with it
+        Sphinx(folder, folder, out, folder / "trees", "html", warning=None).build()
     return (out / "index.html").read_text()
 
 

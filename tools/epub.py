@@ -20,56 +20,104 @@ from pathlib import Path
 
 from lxml import etree
 
+import cover
 from languages import sphinx
-from pdf import NOTE, ROOT, about, classes, contents, name_of, remove, text_of
+from pdf import ROOT, about, classes, contents, name_of, remove, text_of
 
+NOTE = "Here the site has controls, which an e-book cannot have."
 XHTML = "{http://www.w3.org/1999/xhtml}"
-KEPT = ("pygments.css", "epub.css", "formulas.css", "sphinx-design.min.css",
-        "page.css", "book.css", "gallery.css", "calculator.css")  # fmt: skip
+KEPT = ("epub.css", "formulas.css", "sphinx-design.min.css", "page.css", "book.css",
+        "widget.css", "gallery.css")  # fmt: skip
 TYPES = {
     ".xhtml": "application/xhtml+xml", ".css": "text/css", ".svg": "image/svg+xml",
     ".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif",
 }  # fmt: skip
-# What the theme's variables would say, and what a page has beside its text.
+# What the theme's variables would say, and what a page has beside its text. A reader's
+# page is white, black or brown: no colour stands on a ground of its own, and each has
+# 4.3 to 1 on white and on black.
 STYLE = """
-html {
+:root {
   --pst-color-border: #8a8a8a; --pst-color-text-base: currentColor;
-  --pst-color-text-muted: #5a5a5a; --pst-color-accent: #0072b2;
-  --pst-color-surface: transparent; --pst-color-success: #007c5a;
-  --pst-color-danger: #b54f00;
+  --pst-color-text-muted: #767676; --pst-color-accent: #0079bc;
+  --pst-color-surface: transparent; --pst-color-success: #00825f;
+  --pst-color-danger: #bf5600; --sd-color-card-border: #8a8a8a;
+  --ink-query: #0079bc; --ink-key: #bf5600; --ink-value: #00825f;
+  --ink-output: #a06084;
 }
-body { margin: 0 2%; }
+body { margin: 0 2%; overflow-wrap: break-word; }
+a:link, a:visited { color: #0079bc; }
 img, svg { max-width: 100%; }
-img { height: auto; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.8em; }
-.highlight, pre { background: #f3f4f5 !important; }
-summary .expanded { display: none; }
-.cell_output > .output > .highlight pre { border-left: 0.2em solid #8a8a8a; }
-.cell_input > .highlight pre, .cell_input pre { border-left: 0.2em solid #007c5a; }
-.admonition { margin: 1em 0; padding: 0 0.8em; border: 1px solid #8a8a8a; }
+img, div.math > .formula { height: auto; }
+div.math { overflow: visible; }
+div.math > .formula { flex: 0 1 auto; min-width: 0; }
+figure { margin: 1em 0; }
+figcaption { font-size: 0.9em; }
+dd { margin-left: 1.5em; }
+pre {
+  margin: 0.5em 0; padding: 0.2em 0.5em; border-left: 0.2em solid #8a8a8a;
+  font-size: 0.8em; line-height: 1.25; white-space: pre-wrap; overflow-wrap: anywhere;
+}
+.cell_input pre { border-left-color: #00825f; }
+.highlight [class^="c"] { color: #767676; font-style: italic; }
+.highlight [class^="m"], .highlight [class^="s"] { color: #8562c9; }
+.highlight [class^="k"], .highlight .ow { color: #00825f; font-weight: 600; }
+summary .expanded, details[open] > summary .collapsed { display: none; }
+details[open] > summary .expanded { display: inline; }
+div.admonition, details.admonition {
+  margin: 1em 0; padding: 0 0.8em; border: 1px solid #8a8a8a;
+}
 .admonition-title { font-weight: 600; }
+div.admonition > p.admonition-title { margin: 0.6em 0; }
+details.admonition > summary { padding: 0.6em 0; }
+details.admonition > summary.admonition-title ~ * { margin-left: 0; margin-right: 0; }
+details.admonition > summary.admonition-title::after {
+  display: inline-block; margin-left: 0.7em; vertical-align: 0.15em;
+}
 .named { border: 0; cursor: auto; }
 table { border-collapse: collapse; font-size: 0.85em; }
-th, td { padding: 0.2em 0.5em; border-bottom: 1px solid #8a8a8a; }
+div.body th, div.body td { padding: 0.25em 0.4em; border-bottom: 1px solid #8a8a8a; }
+th p, td p { margin: 0; }
+.citation .label { font-weight: 600; }
+.citation p { margin-top: 0; }
+caption, figcaption { text-align: left; }
+div.body .text-right { text-align: right; }
+td.text-right { white-space: nowrap; }
 .controls { font-style: italic; }
+@media (max-width: 30em) {
+  table { font-size: 0.75em; }
+  div.body th, div.body td { padding: 0.25em 0.3em; }
+  table.long { font-size: 0.6em; overflow-wrap: anywhere; }
+  pre.long { font-size: 0.65em; }
+}
 """
 CONTAINER = """<?xml version="1.0" encoding="UTF-8"?>
 <container version="1.0" xmlns="urn:oasis:names:tc:opendocument:xmlns:container">
 <rootfiles><rootfile full-path="content.opf"
 media-type="application/oebps-package+xml"/></rootfiles></container>
 """
+COVER = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE html>
+<html xmlns="http://www.w3.org/1999/xhtml" xmlns:epub="http://www.idpf.org/2007/ops"
+lang="{language}" xml:lang="{language}"><head><title>{title}</title>
+<style>body {{ margin: 0; text-align: center; }}
+img {{ max-width: 100%; max-height: 100vh; }}</style></head>
+<body epub:type="cover"><img src="cover.svg" alt="{words}"/></body></html>
+"""
 # Written by hand into pages as HTML, which is no XML: gone before it is read.
 RAW = re.compile(
     r"<(script|form|noscript)\b.*?</\1>|<link\b[^>]*?>"
-    r'|<section class="gc-result".*?</section>',
+    r'|<section\b[^>]*\sid="gc-result".*?</section>',
     re.S,
 )
+TOOL = re.compile(r'<div\b[^>]*\sid="(?:kv|ex)">')
+WITHOUT = re.compile(r'<p class="without-scripts">.*?</p>', re.S)
 BARE = re.compile(r"(<a\b[^<>]*?)\sdownload(?=[\s/>])")
 BARE_SVG = re.compile(r"<svg\b(?![^>]*\sxmlns=)")
+LONG = 60  # characters of a line of output that a phone breaks
 ROLES = ("doc-biblioentry", "list", "note")
 ONCE = ("exercise-content", "solution-content")
 DROPPED = """.headerlink|.only-dark|.cite|.kv-without|.ex-without|.gc-without|.gc-status
-.d-print-none"""
+.gc-links|.d-print-none"""
 
 
 def build(root, out):
@@ -92,18 +140,12 @@ def without_controls(text):
     """A page's text without what is HTML and no XML, and without the tools."""
     import folds
 
-    for name in ("kv", "ex"):
-        start = text.find(f'<div class="{name}" id="{name}">')
-        if start >= 0:
-            end = folds.end_of(text, start) + len("</div>")
-            text = text[:start] + f'<p class="controls">{NOTE}</p>' + text[end:]
-    forms = text.count('<form class="gc-form"')
-    text = RAW.sub("", text)
+    while tool := TOOL.search(text):
+        end = folds.end_of(text, tool.start()) + len("</div>")
+        text = text[: tool.start()] + text[end:]
+    text = WITHOUT.sub(f'<p class="controls">{NOTE}</p>', RAW.sub("", text))
     text = BARE.sub(r"\1", text)
-    text = BARE_SVG.sub('<svg xmlns="http://www.w3.org/2000/svg"', text)
-    if forms:
-        text = text.replace("<h2>", f'<p class="controls">{NOTE}</p><h2>', 1)
-    return text
+    return BARE_SVG.sub('<svg xmlns="http://www.w3.org/2000/svg"', text)
 
 
 class Page:
@@ -115,9 +157,11 @@ class Page:
         text = (folder / f"{page}.xhtml").read_text(encoding="utf-8")
         self.root = etree.fromstring(without_controls(text).encode())
         self.body = self.root.find(f"{XHTML}body")
+        self.body.set("class", "bd-article")  # as on the site: gallery.css asks for it
         self.head()
         self.drop()
         self.mend()
+        self.fit()
         self.send()
         heading = next(self.body.iter(f"{XHTML}h1"))
         self.title = text_of(heading)
@@ -167,8 +211,23 @@ class Page:
             if node.get("id") in ONCE:
                 del node.attrib["id"]
         for summary in self.body.iter(f"{XHTML}summary"):
+            if summary.get("aria-label") == "Toggle hidden content":
+                del summary.attrib["aria-label"]
             for paragraph in list(summary.iter(f"{XHTML}p")):
                 paragraph.tag = f"{XHTML}span"
+        for link in self.body.xpath(classes(".sd-btn")):
+            del link.attrib["class"]
+
+    def fit(self):
+        """Wide tables and outputs get a class: on a phone they are set smaller."""
+        for table in self.body.iter(f"{XHTML}table"):
+            if max(map(len, table.iter(f"{XHTML}tr"))) > 5:
+                table.set("class", f"{table.get('class')} long")
+        for output in self.body.xpath(classes(".cell_output")):
+            for pre in output.iter(f"{XHTML}pre"):
+                lines = "".join(pre.itertext()).splitlines()
+                if sum(len(line) > LONG for line in lines) > 2:  # a table of text
+                    pre.set("class", "long")
 
     def send(self):
         """Links lead to pages of the book; files beside them are left."""
@@ -190,6 +249,12 @@ class Page:
 
     def text(self):
         return b"<!DOCTYPE html>\n" + etree.tostring(self.root, encoding="utf-8")
+
+
+def on_white(svg):
+    """A figure with a ground of its own: its ink is made for a white page."""
+    ground = r'\g<0><rect width="100%" height="100%" fill="#fff"/>'
+    return re.sub(r"<svg\b[^>]*>", ground, svg, count=1)
 
 
 def flat(path):
@@ -217,7 +282,8 @@ def navigation(title, language, pages):
         '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE html>\n'
         '<html xmlns="http://www.w3.org/1999/xhtml" '
         f'xmlns:epub="http://www.idpf.org/2007/ops" lang="{language}" '
-        f'xml:lang="{language}"><head><title>{escape(title)}</title></head><body>'
+        f'xml:lang="{language}"><head><title>{escape(title)}</title>'
+        "<style>ol { list-style: none; }</style></head><body>"
         '<nav epub:type="toc" id="toc" role="doc-toc"><h1>Contents</h1>'
         f"<ol>{''.join(lines)}</ol></nav></body></html>\n"
     )
@@ -228,6 +294,8 @@ def package(said, pages, files):
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     name = f"{said['url'] or said['title']} {said['version']}"
     items = ['<item id="nav" href="nav.xhtml" properties="nav" '
+             'media-type="application/xhtml+xml"/>',
+             '<item id="cover" href="cover.xhtml" '
              'media-type="application/xhtml+xml"/>']  # fmt: skip
     for _, page in pages:
         inside = f' properties="{" ".join(page.properties)}"' * bool(page.properties)
@@ -237,7 +305,9 @@ def package(said, pages, files):
         )
     items += [
         f'<item id="{identifier(path)}" href="{path}" '
-        f'media-type="{TYPES[Path(path).suffix]}"/>'
+        f'media-type="{TYPES[Path(path).suffix]}"'
+        + ' properties="cover-image"' * (path == "cover.png")
+        + "/>"
         for path in files
     ]
     spine = "".join(f'<itemref idref="{identifier(p.page)}"/>' for _, p in pages)
@@ -252,6 +322,7 @@ def package(said, pages, files):
         f"<dc:creator>{escape(said['author'])}</dc:creator>\n"
         f"<dc:language>{said['language']}</dc:language>\n"
         f'<meta property="dcterms:modified">{now}</meta>\n'
+        f'<meta name="cover" content="{identifier("cover.png")}"/>\n'
         '<meta property="schema:accessMode">textual</meta>\n'
         '<meta property="schema:accessMode">visual</meta>\n'
         '<meta property="schema:accessModeSufficient">textual</meta>\n'
@@ -259,7 +330,8 @@ def package(said, pages, files):
         '<meta property="schema:accessibilityFeature">MathML</meta>\n'
         '<meta property="schema:accessibilityHazard">none</meta>\n'
         f"</metadata>\n<manifest>\n{lines}\n</manifest>\n"
-        f'<spine><itemref idref="nav"/>{spine}</spine>\n</package>\n'
+        '<spine><itemref idref="cover"/><itemref idref="nav"/>'
+        f"{spine}</spine>\n</package>\n"
     )
 
 
@@ -281,7 +353,11 @@ def bind(folder, root, out):
     for name in KEPT:
         if not (static / name).exists():
             (static / name).write_text("", encoding="utf-8")
-    files = [f"_static/{name}" for name in (*KEPT, "ebook.css")]
+    words = cover.save(said["title"], said["author"], folder)
+    title, language = escape(said["title"]), said["language"]
+    first = COVER.format(language=language, title=title, words=escape(words))
+    files = [f"cover.{kind}" for kind in cover.KINDS]
+    files += [f"_static/{name}" for name in (*KEPT, "ebook.css")]
     for name in KEPT:
         css = (static / name).read_text(encoding="utf-8")
         urls = re.findall(r"url\([\"']?(?!data:|#)([^)\"']+)", css)
@@ -292,11 +368,16 @@ def bind(folder, root, out):
         book.writestr("mimetype", "application/epub+zip", zipfile.ZIP_STORED)
         book.writestr("META-INF/container.xml", CONTAINER)
         book.writestr("content.opf", package(said, pages, files))
+        book.writestr("cover.xhtml", first)
         book.writestr("nav.xhtml", navigation(said["title"], said["language"], pages))
         for _, page in pages:
             book.writestr(f"{page.page}.xhtml", page.text())
         for path in files:
-            book.write(folder / path, path)
+            if path.startswith("_images/") and path.endswith(".svg"):
+                svg = (folder / path).read_text(encoding="utf-8")
+                book.writestr(path, on_white(svg))
+            else:
+                book.write(folder / path, path)
     return len(pages)
 
 

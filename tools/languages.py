@@ -115,7 +115,8 @@ def build(root=ROOT, html=None):
         settings |= {"locale_dirs": [folder], "gettext_compact": False}
         sphinx("html", out, root, language=language, nitpicky=True, **settings)
         shutil.rmtree(html / language, ignore_errors=True)
-        shutil.copytree(out, html / language)
+        tools = shutil.ignore_patterns("cards", "reader")  # of English pages alone
+        shutil.copytree(out, html / language, ignore=tools)
         made[language] = editions.translated(root, language)
     for page in {page for each in made.values() for page in each}:
         path = html / f"{page}.html"

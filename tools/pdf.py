@@ -22,7 +22,8 @@ from pathlib import Path
 
 import yaml
 from lxml import etree, html
-from pypdf import PdfReader
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import NameObject, TextStringObject
 
 ROOT = Path(__file__).resolve().parent.parent
 for folder in ("_ext", "tests"):
@@ -31,18 +32,21 @@ for folder in ("_ext", "tests"):
 
 import browser  # noqa: E402  the tests' client of DevTools
 
+import cover  # noqa: E402
 import spoken  # noqa: E402
 
 MISSING = "pdf: no Chromium on this machine: install it, or name one in CHROMIUM"
 PATIENCE = 1200  # seconds that Chromium may take to print
 WIDTH = 642  # CSS pixels between the margins of print.css: 170 mm
 LONG = 28  # lines of code that may be torn apart; fewer stay on one page
+SHORT = 16  # lines of a cell that stays with its output
+TALL = 800  # CSS pixels: a figure that is not taller is drawn smaller on paper
 
 # What a page of the site has and paper has no use for. The whole cards of the gallery
 # would be a book of their own.
 DROPPED = """script|link|style|form|noscript|button|template
 .headerlink|.only-dark|.cite|.kv|.ex|.kv-without|.ex-without|.gc-result|.gc-without|.gc-status|.gc-more
-.formula-glyphs|.d-print-none|.toctree-wrapper"""
+.formula-glyphs|.d-print-none|.toctree-wrapper|.languages|.without-scripts"""
 CONTROLS = ("kv", "ex", "gc-form")
 NOTE = "Here the site has controls, which a printed page cannot have."
 LISTS = ("aria-labelledby", "aria-describedby", "for", "headers", "aria-controls")
@@ -189,12 +193,12 @@ class Page:
         self.flatten()
         self.rename()
         self.open_folds()
+        self.mark()
         self.send()
         self.title = text_of(self.body.xpath(".//h1")[0])
         self.headings = [
-            (node.getparent().get("id"), text_of(node))
-            for node in self.body.xpath(".//section/h2")
-            if node.getparent().get("id")
+            (node.get("id"), text_of(node))
+            for node in self.body.xpath(".//section/h2[@id]")
         ]
         self.body.set("id", self.name)
         self.body.set("class", "bd-article printed")
@@ -247,9 +251,25 @@ class Page:
             image.attrib.pop("loading", None)
         for node in self.body.xpath(".//*[@tabindex]"):
             del node.attrib["tabindex"]
-        for cell in self.body.xpath(classes(".cell_input")):
-            if cell.text_content().count("\n") > LONG:
-                cell.set("class", f"{cell.get('class')} long")
+        for part in self.body.xpath(classes(".cell_input", ".cell_output")):
+            if part.text_content().count("\n") > LONG:
+                part.set("class", f"{part.get('class')} long")
+        for cell in self.body.xpath(classes(".cell")):
+            short = cell.text_content().count("\n") <= SHORT
+            if short and not cell.xpath(".//img | .//details | .//table"):
+                cell.set("class", f"{cell.get('class')} whole")
+        for image in self.body.xpath(".//figure//img[@height]"):
+            if float(image.get("height")) <= TALL:
+                image.set("style", "zoom: 0.85")
+
+    def mark(self):
+        """A section's name goes to its heading: the section may begin at the foot of
+        the page before, and its page number would be one too small.
+        """
+        for section in self.body.xpath(".//section[@id]"):
+            heads = section.xpath("h1 | h2 | h3 | h4 | h5 | h6")
+            if heads and not heads[0].get("id"):
+                heads[0].set("id", section.attrib.pop("id"))
 
     def flatten(self):
         """Patterns become pictures in a PDF: a light shade of their colour instead."""
@@ -323,8 +343,13 @@ def entry(level, target, text):
     )
 
 
-def front(title, author, version, pages):
-    """The title page and the contents, as HTML. Args: pages, (caption, Page) each."""
+def front(said, pages, folder):
+    """Cover, title page and contents, as HTML.
+
+    Args: said, from about; pages, (caption, Page) each; folder, for the cover.
+    """
+    title, author = said["title"], said["author"]
+    words = cover.save(title, author, folder, ["svg"])
     lines, part = [], ""
     for caption, page in pages:
         if caption != part:
@@ -334,8 +359,10 @@ def front(title, author, version, pages):
         if part == pages[1][0] or page.title[:1].isdigit():
             lines += [entry("section", *heading) for heading in page.headings]
     return (
+        f'<div class="cover-page"><img src="cover.svg" alt="{escape(words)}"/></div>'
         f'<header class="title-page"><p class="book">{escape(title)}</p>'
-        f'<p class="author">{escape(author)}</p><p>{escape(version)}</p></header>'
+        f'<p class="author">{escape(author)}</p>'
+        f"<p>Version {escape(said['version'])}</p></header>"
         f'<nav class="book-contents"><h1>Contents</h1><ul>{"".join(lines)}</ul></nav>'
     )
 
@@ -371,16 +398,15 @@ def bind(site, root, folder):
         etree.tostring(page.body, encoding="unicode", method="html", with_tail=False)
         for _, page in pages
     )
-    title, author, version = said["title"], said["author"], f"Version {said['version']}"
     return (
         f'<!DOCTYPE html>\n<html lang="{said["language"]}" data-theme="light" '
         f'data-mode="light">\n<head><meta charset="utf-8"/>\n'
-        f"<title>{escape(title)}</title>\n"
-        f'<meta name="author" content="{escape(author)}"/>\n{links}'
+        f"<title>{escape(said['title'])}</title>\n"
+        f'<meta name="author" content="{escape(said["author"])}"/>\n{links}'
         f"<style>{heads}</style>\n</head>\n"
         f'<body class="bound"><svg class="formula-glyphs" width="0" height="0" '
         f'aria-hidden="true"><defs>{outlines}</defs></svg>\n'
-        f"{front(title, author, version, pages)}\n"
+        f"{front(said, pages, folder)}\n"
         f'<main class="bd-content">\n{bodies}\n</main></body>\n</html>\n'
     )
 
@@ -397,6 +423,37 @@ def places(pdf):
         if hasattr(page, "idnum") and page.idnum in numbers:
             found[name.removeprefix("/")] = numbers[page.idnum]
     return found
+
+
+def bookmarks(node):
+    """All entries of an outline below one, in order."""
+    one = node.get("/First")
+    while one is not None:
+        one = one.get_object()
+        yield one
+        yield from bookmarks(one)
+        one = one.get("/Next")
+
+
+def entitle(out, page, author):
+    """Chromium says a heading at the top of a page twice in the outline, and glues the
+    lines of a long one together: each gets its words again, and the file its author.
+
+    Args: out, the PDF, which is changed; page, the HTML that was printed; author.
+    """
+    parser = html.HTMLParser(encoding="utf-8", huge_tree=True)
+    root = html.parse(str(page), parser).getroot()
+    said = [text_of(node) for node in root.xpath("//h1|//h2|//h3|//h4|//h5|//h6")]
+    writer = PdfWriter(out, incremental=True)
+    marks = list(bookmarks(writer.root_object["/Outlines"].get_object()))
+    if len(marks) != len(said):
+        print(f"pdf: {len(marks)} bookmarks, {len(said)} headings", file=sys.stderr)
+        return
+    for mark, words in zip(marks, said, strict=True):
+        if mark["/Title"] != words:
+            mark[NameObject("/Title")] = TextStringObject(words)
+    writer.add_metadata({"/Author": author})
+    writer.write(out)
 
 
 def print_page(page, out):
@@ -469,6 +526,7 @@ def main(argv=None):
     bound.parent.mkdir(parents=True, exist_ok=True)
     bound.write_text(bind(site, root, bound.parent), encoding="utf-8")
     pages = print_page(bound, out.resolve())
+    entitle(out.resolve(), bound, about(root)["author"])
     print(f"{out}: {pages} pages, {out.stat().st_size / 2**20:.1f} MiB")
 
 

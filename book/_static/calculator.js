@@ -218,7 +218,7 @@
     $("layers").replaceChildren(count === 1 ? "1 layer " : `${commas(count)} layers `,
       make("span", { class: "kv-aside" }, `maximum ${most}`));
     $("strip").replaceChildren(...model.order.map((i) => cell(model.groups[i])));
-    $("strip").setAttribute("aria-label", inOrder(model));
+    $("strip").setAttribute("aria-label", ordered ? inOrder(model) : inAll(model));
     const shared = model.groups.reduce((n, g) => n + (g.shares ? g.layers : 0), 0);
     const said = [];
     if (!ordered) said.push("In what order they stand is unknown.");
@@ -252,16 +252,24 @@
 
   /** The layers in words: runs of the same kind, or how many if there are many runs. */
   function inOrder({ order, groups }) {
-    const runs = [], counts = new Map();
+    const runs = [];
     for (const i of order) {
       const { kind } = groups[i];
       if (runs.at(-1)?.[1] === kind) runs.at(-1)[0] += 1;
       else runs.push([1, kind]);
-      counts.set(kind, (counts.get(kind) ?? 0) + 1);
     }
     const first = runs.slice(0, 8).map((run) => run.join(" ")).join(", then ");
-    const all = [...counts].map(([kind, n]) => `${n} ${kind}`).join(", ");
-    return `Layers in order: ${first}${runs.length > 8 ? `, and so on; in all ${all}` : ""}`;
+    const rest = `, and so on; in all ${counts({ order, groups })}`;
+    return `Layers in order: ${first}${runs.length > 8 ? rest : ""}`;
+  }
+
+  const inAll = (model) => `Layers, their order unknown: ${counts(model)}`;
+
+  /** How many layers there are of each kind, in words. */
+  function counts({ order, groups }) {
+    const found = new Map();
+    for (const i of order) found.set(groups[i].kind, (found.get(groups[i].kind) ?? 0) + 1);
+    return [...found].map(([kind, n]) => `${n} ${kind}`).join(", ");
   }
 
   /** Query heads as ticks over the key/value heads, or the one latent, that they read. */
@@ -349,12 +357,8 @@
       held: at.map((n) => [Math.log2(n), ledger(model, { ...wish, context: n }).total_bytes]),
     };
     const sizes = Object.values(curves).flat().map(([, y]) => (y ? real(y) : 0)).filter((y) => y > 0);
-    if (!sizes.length) {
-      chart.replaceChildren(make("text", { x: 170, y: 100, "text-anchor": "middle" },
-        bill.total_bytes === null ? "The total is not known." : "Nothing is held."));
-      chart.setAttribute("aria-label", "No curve: the total is not known or nothing is held.");
-      return;
-    }
+    chart.closest("figure").hidden = !sizes.length; // no size is known, or nothing is held
+    if (!sizes.length) return;
     const bottom = Math.floor(Math.log2(Math.min(...sizes)));
     const top = Math.max(Math.ceil(Math.log2(Math.max(...sizes))), bottom + 2);
     const { left, right, top: y1, bottom: y0 } = BOX;
@@ -445,6 +449,7 @@
     $("text-wrong").textContent = "";
     $("text").removeAttribute("aria-invalid");
     if (text.length > attnbook.limits.largest) return refuse(attnbook.wrong.large);
+    if (!text.trim()) return refuse("There is nothing to read: paste or open a config.json.");
     const mine = (use.last = Symbol(name));
     $("reading").textContent = frame ? "Reading …" : "Starting the reader …";
     await new Promise((done) => setTimeout(done, 30)); // so that this is seen
@@ -464,7 +469,9 @@
 
   function add(model) {
     const id = `pasted-${models.size}`;
-    models.set(id, { ...model, id, name: `${model.name} (pasted)`, pasted: true });
+    const same = [...models.values()].filter((x) => x.pasted && x.given === model.name).length;
+    const name = `${model.name} (pasted${same ? ` ${same + 1}` : ""})`;
+    models.set(id, { ...model, id, name, given: model.name, pasted: true });
     $("model").prepend(new Option(models.get(id).name, id));
     $("model").value = id;
     show();

@@ -248,7 +248,9 @@
       body.append(line);
     });
     grid.append(body);
-    $("scroll").replaceChildren(grid);
+    const scroll = $("scroll"), left = scroll.scrollLeft;
+    scroll.replaceChildren(grid);
+    scroll.scrollLeft = at[1] === Infinity ? scroll.scrollWidth : left; // the last key is chosen
     legend(view, limits);
   }
 
@@ -407,7 +409,7 @@
   $("views").addEventListener("input", show);
   $("form").addEventListener("submit", (event) => event.preventDefault());
   $("scroll").addEventListener("keydown", move);
-  $("scroll").addEventListener("pointerover", over);
+  $("scroll").addEventListener("pointermove", over); // not where the table moves below it
   $("scroll").addEventListener("pointerleave", leave);
   $("scroll").addEventListener("click", (event) => {
     const node = event.target.closest("td");

@@ -219,6 +219,19 @@
     return drawn;
   }
 
+  /** Whether the card of a model says that the order of its layers is unknown. */
+  const loose = (id) => document.getElementById(id).textContent
+    .includes("In what order they stand is unknown");
+
+  /** A sentence on the order of the layers of two models, if there is something to say. */
+  function orderWords(ids) {
+    const names = ids.filter(loose).map((id) => models[id].name);
+    const unknown = [...new Set(names)].join(" and of ");
+    if (unknown) return `In what order the layers of ${unknown} stand is unknown. `;
+    const alike = strip(ids[0]).innerHTML === strip(ids[1]).innerHTML;
+    return alike ? "The layers are the same, in the same order. " : "";
+  }
+
   /** Show the comparison of the two chosen models, or nothing. */
   function compare(jump = false) {
     const ids = [$("a").value, $("b").value];
@@ -230,9 +243,7 @@
     const [a, b] = ids.map((id) => models[id]);
     const found = differences(a, b);
     $("title").textContent = `A: ${a.name}, B: ${b.name}`;
-    const alike = strip(ids[0]).innerHTML === strip(ids[1]).innerHTML;
-    const order = alike ? "The layers are the same, in the same order. " : "";
-    $("same").textContent = `${order}${found.length || "No"} size${found.length === 1 ? "" : "s"} differ${found.length === 1 ? "s" : ""}.`;
+    $("same").textContent = `${orderWords(ids)}${found.length || "No"} size${found.length === 1 ? "" : "s"} differ${found.length === 1 ? "s" : ""}.`;
     strips(ids);
     for (const [name, rows] of Object.entries({
       kinds: kinds(a, b, ids), ledger: ledger(a, b),
@@ -300,6 +311,7 @@
       for (const name of ["a", "b"]) $(name).value = "";
       keep();
       compare();
+      show(); // so that the line below no longer speaks of two models
       $("a").focus();
     });
     grid.addEventListener("click", (event) => { // the same address again

@@ -25,6 +25,13 @@
     button.addEventListener("click", deeds[button.dataset.does]);
   }
 
+  // Nor does it allow the link that takes the marks of a search away.
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest('a[href^="javascript:SphinxHighlight"]')) return;
+    event.preventDefault();
+    SphinxHighlight.hideSearchWords();
+  });
+
   if (document.querySelector("#search-results")) {
     document.querySelector("main form.bd-search input")?.focus();
   }

@@ -50,9 +50,9 @@ def ibm1(pairs, rounds=5):
     t = np.full(len(words), 1 / V)
     fit = []
     for _ in range(rounds):
-        total = np.bincount(slot, t[link])  # the slot's probability, times a constant
+        total = np.bincount(slot, t[link])  # the slot's, up to a factor
         fit.append(float(np.log(total).mean()))
-        share = t[link] / total[slot]  # expectation: who is responsible for the slot
+        share = t[link] / total[slot]  # expectation: who made the slot
         count = np.bincount(link, share)
         t = count / np.bincount(words[:, 0], count)[words[:, 0]]  # maximisation
     return words, t, fit

@@ -121,7 +121,8 @@ def block_importance(p, S, W, stride, block):
     stride, between entries; block, keys in a block to select; stride divides both.
     Returns: (B, Hkv, T, M), M = S / block rounded up.
     Raises: ValueError if stride does not divide.
-    Source: Yuan et al. 2025, arXiv:2502.11089, section 3.3.2.
+    Source: Yuan et al. 2025, arXiv:2502.11089, section 3.3.2, eq. 9, which counts
+    blocks and entries from 1.
     """
     fits = W % stride == 0 and block % stride == 0
     expect(fits, "stride", stride, f"a divisor of W = {W} and of block = {block}")

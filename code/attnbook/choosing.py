@@ -71,7 +71,7 @@ def point(layer):
     """
     if layer.mixer in ("none", "unknown"):
         return None
-    if layer.state is not None and layer.state.kind == layer.mixer:
+    if layer.recurrent:
         return Point(None, None, None, None, "state")
     return Point(
         heads=shared_heads(layer),
@@ -261,7 +261,7 @@ def mixing_flops(layer, T, S=None):
     if layer.mixer == "none":
         return 0
     state = 0 if layer.state is None else state_flops(layer.state, T)
-    if layer.state is not None and layer.state.kind == layer.mixer:
+    if layer.recurrent:
         return state
     return total([state, core_flops(layer, T, S), index_flops(layer, T, S)])
 
@@ -355,7 +355,7 @@ def bytes_moved(layer, S, dtype="bf16"):
     if layer.mixer == "none":
         return 0
     moved = product(2, state_bytes(own))
-    if layer.state is not None and layer.state.kind == layer.mixer:
+    if layer.recurrent:
         return moved
     return total([moved, product(numbers_read(own, S), Fraction(BITS[dtype], 8))])
 

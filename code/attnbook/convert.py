@@ -14,7 +14,7 @@ from attnbook.linear.layers import LinearLayer
 from attnbook.masks import causal
 from attnbook.multihead import MultiHeadAttention
 from attnbook.readers import compressed, gated, grouped, latent, linear, sparse
-from attnbook.readers.common import fill, fill_each
+from attnbook.readers.common import fill, fill_each, handed
 
 FAMILIES = (grouped, latent, gated, linear, compressed, sparse)
 READERS = {name: read for family in FAMILIES for name, read in family.READERS.items()}
@@ -98,9 +98,9 @@ class Swapped(nn.Module):
         self.capacity, self.cache = capacity, cache
 
     def forward(self, hidden_states, attention_mask=None, position_ids=None,
-                past_key_values=None, layer_past=None, **others):  # fmt: skip
+                *more, **others):  # fmt: skip
         B, T, _ = hidden_states.shape
-        past = layer_past if past_key_values is None else past_key_values
+        past = handed(*more, **others)
         cache = None if past is None else self.own_cache(past, hidden_states)
         S = T + (0 if cache is None else len(cache))
         mask = boolean_mask(attention_mask, S)
@@ -119,7 +119,7 @@ class Swapped(nn.Module):
         theirs = past.layers[self.index] if self.index < len(past.layers) else None
         if not isinstance(theirs, CacheLayer):
             seen = 0 if theirs is None else theirs.get_seq_length()
-            expect(int(seen) == 0, "past_key_values", f"{seen} tokens", "an empty one")
+            expect(int(seen) == 0, "cache", f"{seen} tokens", "an empty one")
             kind = {} if self.cache is None else {"kind": self.cache}
             made = self.layer.new_cache(x.shape[0], self.capacity, **kind)
             past.layers[self.index : self.index + 1] = [CacheLayer(made)]

@@ -134,7 +134,7 @@ def linear_flops(T, H, D, Dv=None, chunk=64, delta=False):
     None); chunk, tokens in one: within it every pair is computed, the forbidden ones
     too (1: the recurrent form); delta, whether the delta rule writes.
     Returns: int; the decay is left out, as masks are.
-    Source: Yang et al. 2024, arXiv:2406.06484, section 3.
+    Source: Yang et al. 2024, arXiv:2406.06484, section 3.2.
     """
     Dv = D if Dv is None else Dv
     expect_sizes(T=T, H=H, D=D, Dv=Dv, chunk=chunk)

@@ -31,7 +31,10 @@ def latent_expanded_np(q, kv, Wk, Wv, mask=None, scale=None):
     Source: DeepSeek-AI 2024, arXiv:2405.04434, eq. 9 to 19.
     """
     R, Dn = check_latent(q, kv, Wk, Wv)
-    c, turned = kv[:, None, :, :R], kv[:, None, :, R:]  # (B, 1, S, R), (B, 1, S, Dr)
+    c, turned = (
+        kv[:, None, :, :R],  # (B, 1, S, R)
+        kv[:, None, :, R:],  # (B, 1, S, Dr)
+    )
     k = c @ Wk.swapaxes(-2, -1)  # (B, H, S, Dn)
     shared = np.broadcast_to(turned, (*k.shape[:-1], turned.shape[-1]))
     k = np.concatenate([k, shared], axis=-1)  # (B, H, S, Dn + Dr)
@@ -54,7 +57,10 @@ def latent_absorbed_np(q, kv, Wk, Wv, mask=None, scale=None):
 def latent_expanded(q, kv, Wk, Wv, mask=None, scale=None):
     """`latent_expanded_np` for tensors; without a mask it is causal."""
     R, Dn = check_latent(q, kv, Wk, Wv)
-    c, turned = kv[:, None, :, :R], kv[:, None, :, R:]  # (B, 1, S, R), (B, 1, S, Dr)
+    c, turned = (
+        kv[:, None, :, :R],  # (B, 1, S, R)
+        kv[:, None, :, R:],  # (B, 1, S, Dr)
+    )
     B, H, S = len(kv), len(Wk), kv.shape[1]
     k = kv.new_empty(B, H, S, q.shape[-1])
     k[..., :Dn], k[..., Dn:] = c @ Wk.mT, turned  # (B, H, S, Dn + Dr)
@@ -165,12 +171,14 @@ class LatentAttention(LatentProjections):
         """An empty cache for B texts of up to `capacity` tokens."""
         like = self.down.weight
         kind = LatentCache if kind is None else kind
-        return kind(B, capacity, self.R, self.Dr, dtype=like.dtype, device=like.device)
+        return kind(B, capacity, self.R, self.Dr,
+                    dtype=like.dtype, device=like.device)  # fmt: skip
 
     def weights(self, x, positions=None):
         """The matrices A of all heads for x (B, T, C): (B, H, T, T), causal."""
         T = x.shape[1]
-        positions = torch.arange(T, device=x.device) if positions is None else positions
+        positions = (torch.arange(T, device=x.device)
+                     if positions is None else positions)  # fmt: skip
         q, kv = self.project(x, positions)
         Wk, _ = self.weights_up()
         q = torch.cat([q[..., : self.Dn] @ Wk, q[..., self.Dn :]], dim=-1)

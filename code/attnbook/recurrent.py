@@ -31,7 +31,7 @@ def gru_step_np(x, h, W, U, b, c):
     """One step of a gated recurrent unit, with the weights laid out as torch does.
 
     Args: x (..., E) input; h (..., D) old state; W (3D, E) and U (3D, D), rows in the
-    order reset, update, candidate; b, c (3D,) the biases beside W and U.
+    order reset, update, proposal; b, c (3D,) the biases beside W and U.
     Returns: (..., D), the new state.
     Raises: ValueError if a size does not fit.
     Source: Cho et al. 2014, arXiv:1406.1078, eq. 5-8. Two departures, both torch's:
@@ -44,7 +44,7 @@ def gru_step_np(x, h, W, U, b, c):
     expect(b.shape == c.shape == (3 * D,), "b, c", (b.shape, c.shape), (3 * D,))
     xr, xz, xn = np.split(x @ W.T + b, 3, axis=-1)
     hr, hz, hn = np.split(h @ U.T + c, 3, axis=-1)
-    r = sigmoid_np(xr + hr)  # reset: how much of the past the candidate sees
+    r = sigmoid_np(xr + hr)  # reset: how much of the past the proposal sees
     z = sigmoid_np(xz + hz)  # update: how much of the past stays
     n = np.tanh(xn + r * hn)
     return z * h + (1 - z) * n  # (..., D)

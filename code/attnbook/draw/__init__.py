@@ -14,6 +14,15 @@ QUERY, KEY, VALUE, OUTPUT = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 INK = "#7A7A7A"  # text and axes: legible on white and on a dark page
 MARK = {"query": "o", "key": "s", "value": "^", "output": "D"}
 DASH = {"query": "-", "key": "--", "value": "-.", "output": ":"}
+# The same four, and two more, for the lines of a chart: colour, mark, dash.
+LOOKS = [
+    (QUERY, "o", "-"),
+    (KEY, "s", "--"),
+    (VALUE, "^", "-."),
+    (OUTPUT, "D", ":"),
+    (INK, "v", (0, (6, 2, 1, 2))),
+    (QUERY, "P", (0, (1, 1))),
+]
 
 
 def use_style():

@@ -3,8 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from attnbook.draw import INK
-from attnbook.draw.choosing import LOOKS, title_of
+from attnbook.draw import INK, LOOKS
+from attnbook.draw.choosing import title_of
 
 
 def plane(groups, title, xlabel, nudges=None):
@@ -43,7 +43,8 @@ def plane(groups, title, xlabel, nudges=None):
 
 
 def strip(rows, title, xlabel, zero="0"):
-    """Differences to one contestant: a row each, a dot a seed, a bar at the mean.
+    """Differences to one contestant: a row each, a dot a seed, and a bar at the mean
+    where there are several seeds.
 
     Args: rows, dict of name to (seeds,); title; xlabel; zero, what the line at 0 is.
     Returns: Figure, the rows from top to bottom as given.
@@ -56,12 +57,15 @@ def strip(rows, title, xlabel, zero="0"):
         colour, marker, _ = LOOKS[2 if better else 1]
         ax.plot(values, [y] * len(values), ls="", marker=marker, ms=4, color=colour,
                 mfc="none", mew=1)  # fmt: skip
-        ax.plot(values.mean(), y, "|", color=colour, ms=13, mew=2.2)
+        if len(values) > 1:
+            ax.plot(values.mean(), y, "|", color=colour, ms=13, mew=2.2)
     ax.set_yticks(range(len(rows)), rows)
     ax.set(ylim=(len(rows) - 0.4, -0.6), xlabel=xlabel)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", lw=0.4, alpha=0.5)
-    ax.set_title(f"┊ {zero}   | mean over seeds", loc="right", fontsize=9)
+    several = any(len(values) > 1 for values in rows.values())
+    bars = "   | mean over seeds" if several else ""
+    ax.set_title(f"┊ {zero}{bars}", loc="right", fontsize=9)
     title_of(fig, title)
     return fig
 

@@ -4,9 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE
-
-LOOKS = [(QUERY, "o", "-"), (KEY, "s", "--"), (VALUE, "^", "-."), (OUTPUT, "D", ":")]
+from attnbook.draw import INK, KEY, LOOKS
 
 
 def recomputed(without, with_cache):
@@ -155,7 +153,7 @@ def batching(batches, lines, ridge):
             ha="right", color=colour,
         )  # fmt: skip
     name, height = ridge
-    ax.axhline(height, color=INK, lw=0.8, ls=":")
+    ax.axhline(height, color=INK, lw=1.2, ls=":")
     ax.annotate(
         f"{name}: {height:.0f}", (batches[0], height), (0, 5),
         textcoords="offset points",
@@ -253,14 +251,16 @@ def race(rows):
             ax.errorbar(
                 place, values, reach, color=INK, ls="", marker="", lw=1, capsize=2
             )
-            for at, value, (_, up) in zip(place, values, reach.T, strict=True):
-                top = max(value + up, 1) if value + up > 0.85 else value + up
-                ax.text(at, top + 0.03, f"{value:.2f}", ha="center", fontsize=8.5)
+            for at, value in zip(place, values, strict=True):
+                ax.annotate(
+                    f"{value:.2f}", (at, 0), (0, -11), textcoords="offset points",
+                    ha="center", fontsize=8.5,
+                )  # fmt: skip
         ax.axhline(1, color=INK, lw=1, ls=":")
         ax.set_xticks(range(len(variants)), variants)
         ax.set_title(title)
         ax.margins(y=0.12)
-        ax.tick_params(axis="x", length=0)
+        ax.tick_params(axis="x", length=0, pad=14)  # below the row of numbers
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(
         handles, labels, loc="outside lower center", ncols=3, fontsize=8.5,

@@ -135,7 +135,7 @@ def cell(sheet, x, y, layer, own=False):
     hollow = fill == "none" or (layer.shares is not None and not own)
     edge = INK if fill == "none" else fill
     dash = ":" if fill == "none" else "-"
-    beside = layer.state is not None and layer.state.kind != layer.mixer
+    beside = layer.state is not None and not layer.recurrent
     if beside:  # two mixers side by side: the state's as a bar below
         sheet.box(x, y + h - 0.04, w, 0.04, FILL[layer.state.kind])
         h -= 0.055

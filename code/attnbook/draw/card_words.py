@@ -124,11 +124,9 @@ def several(words):
 def keeps(layers):
     """What layers of one kind keep, in words."""
     mixer, state = layers[0].mixer, layers[0].state
-    beside = ""
-    if state is not None and state.kind != mixer:
-        beside = f", and {state_words(state)}"
-    elif state is not None:
+    if layers[0].recurrent:
         return state_words(state)
+    beside = "" if state is None else f", and {state_words(state)}"
     topk = "picks " + each(layers, "topk", several_of)
     if mixer == "latent":
         words = latent_words(layers)
@@ -182,7 +180,7 @@ def state_words(state):
 def attending(a):
     """The layers that attend: no pure states, no empty blocks."""
     mixing = [x for x in a.layers if x.mixer not in ("none", "unknown")]
-    return [x for x in mixing if x.state is None or x.state.kind != x.mixer]
+    return [x for x in mixing if not x.recurrent]
 
 
 def head_maps(a):

@@ -3,16 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from attnbook.draw import DASH, INK, KEY, MARK, OUTPUT, QUERY, VALUE
-
-LOOKS = [
-    (QUERY, MARK["query"], DASH["query"]),
-    (KEY, MARK["key"], DASH["key"]),
-    (VALUE, MARK["value"], DASH["value"]),
-    (OUTPUT, MARK["output"], DASH["output"]),
-    (INK, "v", (0, (6, 2, 1, 2))),
-    (QUERY, "P", (0, (1, 1))),
-]
+from attnbook.draw import INK, KEY, LOOKS, MARK, OUTPUT, QUERY, VALUE
 
 
 def title_of(fig, title):

@@ -5,10 +5,7 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 
-from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE, heatmap
-
-LOOKS = [(QUERY, "o", "-"), (KEY, "s", "--"), (VALUE, "^", "-."), (OUTPUT, "D", ":"),
-         (INK, "v", (0, (6, 2, 1, 2)))]  # fmt: skip
+from attnbook.draw import INK, KEY, LOOKS, OUTPUT, QUERY, VALUE, heatmap
 
 
 def reading(kinds, title):

@@ -7,7 +7,7 @@ from matplotlib.path import Path
 
 from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE
 
-LOOKS = {  # mixing family: colour, marker, height of its cell in a strip
+FAMILIES = {  # mixing family: colour, marker, height of its cell in a strip
     "full": (QUERY, "o", 1.0),
     "window": (KEY, "s", 0.5),
     "latent": (VALUE, "^", 0.75),
@@ -61,23 +61,23 @@ def strips(rows, title, most=None):
     """The layers of models, one cell a layer, a model below the other.
 
     Args: rows, list of (label, cells); cells, a list of (families, own), families a
-    tuple of keys of LOOKS (none: the layer has no mixer), own False where the layer
+    tuple of keys of FAMILIES (none: the layer has no mixer), own False where the layer
     uses the cache of another and is drawn empty; title; most, layers that fill the
     width. Returns: Figure. The height of a cell tells its family as its colour does.
     """
     most = most or max(len(cells) for _, cells in rows)
     fig, ax = plt.subplots(figsize=(4.6, 0.39 * len(rows) + 1.1))
-    filled, bare = {name: [] for name in LOOKS}, []
-    empty = {name: [] for name in LOOKS}
+    filled, bare = {name: [] for name in FAMILIES}, []
+    empty = {name: [] for name in FAMILIES}
     for row, (label, cells) in enumerate(rows):
         ax.text(0, -row + 0.5, label, fontsize=8.5, va="bottom", ha="left")
         for x, (families, own) in enumerate(cells):
             for name in families:
-                box = (x + 0.08, -row, 0.84, 0.44 * LOOKS[name][2])
+                box = (x + 0.08, -row, 0.84, 0.44 * FAMILIES[name][2])
                 (filled if own else empty)[name].append(box)
             if not families:
                 bare.append((x + 0.08, -row, 0.84, 0.03))
-    for name, (colour, _, _) in LOOKS.items():
+    for name, (colour, _, _) in FAMILIES.items():
         if filled[name]:
             look = dict(fc=colour, ec="none")
             ax.add_patch(PathPatch(boxes(filled[name]), **look))
@@ -86,12 +86,12 @@ def strips(rows, title, most=None):
             ax.add_patch(PathPatch(boxes(empty[name]), **look))
     if bare:
         ax.add_patch(PathPatch(boxes(bare), fc=INK, ec="none"))
-    seen = [name for name in LOOKS if filled[name] or empty[name]]
+    seen = [name for name in FAMILIES if filled[name] or empty[name]]
     handles = [
-        plt.Rectangle((0, 0), 1, LOOKS[name][2], fc=LOOKS[name][0], ec="none")
+        plt.Rectangle((0, 0), 1, FAMILIES[name][2], fc=FAMILIES[name][0], ec="none")
         for name in seen
     ]
-    names = [f"{name} ({LOOKS[name][2]:.0%} high)" for name in seen]
+    names = [f"{name} ({FAMILIES[name][2]:.0%} high)" for name in seen]
     if len(seen) > 1:
         fig.legend(handles, names, loc="outside lower left", ncols=2, fontsize=8.5)
     ax.set(xlim=(-0.5, most + 0.5), ylim=(-len(rows) + 0.85, 1.0))
@@ -108,7 +108,7 @@ def timeline(points, named, title):
     title. Returns: Figure.
     """
     fig, ax = plt.subplots(figsize=(4.6, 4.4))
-    for family, (colour, marker, _) in LOOKS.items():
+    for family, (colour, marker, _) in FAMILIES.items():
         mine = [p for p in points if p[1] == family]
         ax.plot([p[2] for p in mine], [p[3] for p in mine], marker, color=colour,
                 linestyle="none", ms=5, mfc="none", label=family)  # fmt: skip

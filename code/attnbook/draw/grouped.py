@@ -3,14 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from attnbook.draw import DASH, INK, KEY, MARK, OUTPUT, QUERY, VALUE, heatmap
-
-LOOKS = [
-    (QUERY, MARK["query"], DASH["query"]),
-    (KEY, MARK["key"], DASH["key"]),
-    (VALUE, MARK["value"], DASH["value"]),
-    (OUTPUT, MARK["output"], DASH["output"]),
-]
+from attnbook.draw import INK, KEY, LOOKS, QUERY, heatmap
 
 
 def maps(matrices, notes, title):

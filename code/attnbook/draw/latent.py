@@ -3,8 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from attnbook.draw import INK, OUTPUT
-from attnbook.draw.grouped import LOOKS, seeds
+from attnbook.draw import INK, LOOKS, OUTPUT
+from attnbook.draw.grouped import seeds
 
 
 def spectrum(shares, ranks, losses, base, title):
@@ -48,7 +48,9 @@ def products(matrices, title):
 
     Args: matrices, dict of name to (n, m); title. Returns: Figure.
     """
-    fig, axes = plt.subplots(1, len(matrices), figsize=(4.6, 2.05))
+    n, m = next(iter(matrices.values())).shape
+    height = 0.8 + 3.8 / len(matrices) * n / m  # what square cells need
+    fig, axes = plt.subplots(1, len(matrices), figsize=(4.6, height))
     limit = max(np.abs(m).max() for m in matrices.values())
     for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
         n, m = matrix.shape
@@ -58,7 +60,7 @@ def products(matrices, title):
         ax.set_xlabel(name)
     bar = fig.colorbar(mesh, ax=axes, shrink=0.6, pad=0.02)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8)
+    bar.ax.tick_params(labelsize=9)
     fig.suptitle(title, fontsize=10.5, x=0.01, ha="left", color=INK)
     return fig
 

@@ -4,10 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE, heatmap, label_on
-
-LOOKS = [(QUERY, "o", "-"), (KEY, "s", "--"), (VALUE, "^", "-."), (OUTPUT, "D", ":"),
-         (INK, "v", (0, (6, 2, 1, 2)))]  # fmt: skip
+from attnbook.draw import INK, KEY, LOOKS, QUERY, heatmap, label_on
 
 
 def matrices(panels, title, limits=(-1, 1), rows=None, columns=None):

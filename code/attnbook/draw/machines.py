@@ -3,10 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE, heatmap, label_on
+from attnbook.draw import INK, KEY, LOOKS, OUTPUT, QUERY, VALUE, heatmap, label_on
 
 FOUR = [QUERY, KEY, VALUE, OUTPUT]  # here: processes 0 to 3
-LOOKS = [(QUERY, "o", "-"), (KEY, "s", "--"), (VALUE, "^", "-."), (OUTPUT, "D", ":")]
 
 
 def triangles(owners, pairs, title):

@@ -25,7 +25,7 @@ def maps(weights, tokens, titles, mask=None, fmt=None, title=None, marks=None):
     rows = -(-len(weights) // 2)
     tokens = [t if t.strip() else {"\n": "↵"}.get(t, "␣") for t in tokens]
     fig, axes = plt.subplots(rows, 2, figsize=(4.6, 2.62 * rows + 0.35 * bool(title)))
-    size = 8.5 if len(tokens) < 12 else 6
+    size = 8.5 if len(tokens) < 12 else 8
     for ax, a, name in zip(axes.flat, weights, titles, strict=False):
         shown = 100 * np.asarray(a)
         heatmap(ax, shown, mask, tokens, tokens, fmt=fmt, limits=(0, 100))
@@ -33,8 +33,11 @@ def maps(weights, tokens, titles, mask=None, fmt=None, title=None, marks=None):
             ax.add_patch(plt.Rectangle((s - 0.5, t - 0.5), 1, 1, fill=False, ec=KEY))
         ax.set_title(name, fontsize=9.5)
         ax.tick_params(labelsize=size, pad=1)
+        for label in ax.get_yticklabels():
+            if label.get_text() == "␣":  # it hangs low, on the letter below it
+                label.set_va("bottom")
         for text in ax.texts:
-            text.set_fontsize(7.5)
+            text.set_fontsize(8)
         if max(map(len, tokens)) > 1:
             ax.tick_params(axis="x", rotation=55)
     for ax in axes.flat[len(weights) :]:

@@ -5,10 +5,9 @@ import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE, label_on
+from attnbook.draw import INK, KEY, LOOKS, OUTPUT, QUERY, VALUE, label_on
 
 OWNERS = [(QUERY, "A"), (KEY, "B"), (VALUE, "C"), (OUTPUT, "D")]
-LOOKS = [(KEY, "s", "--"), (VALUE, "^", "-."), (QUERY, "o", "-"), (OUTPUT, "D", ":")]
 PARTS = {
     "tokens": {"fc": VALUE, "ec": VALUE},
     "reserved": {"fc": "none", "ec": QUERY, "hatch": "////"},
@@ -158,7 +157,7 @@ def block_sizes(sizes, lost, tables, title):
     """
     fig, ax = plt.subplots(figsize=(4.6, 3.3))
     every = {**lost, "block table": tables}
-    for (name, y), look in zip(every.items(), [*LOOKS[:2], LOOKS[2]], strict=False):
+    for (name, y), look in zip(every.items(), LOOKS, strict=False):
         colour, marker, dash = look
         y = np.asarray(y, dtype=float)
         shown = y > 0
@@ -185,14 +184,17 @@ def block_sizes(sizes, lost, tables, title):
 def kept(tokens, lines, title):
     """Memory of a text against its length.
 
-    Args: tokens (N,); lines, dict of name to (N,), MiB; title. Returns: Figure.
+    Args: tokens (N,); lines, dict of name to (N,), MiB, the highest first; title.
+    Returns: Figure. The first line's name is above it, the others' below theirs.
     """
     fig, ax = plt.subplots(figsize=(4.6, 3.0))
-    for (name, y), (colour, _, dash) in zip(lines.items(), LOOKS, strict=False):
+    each = zip(lines.items(), LOOKS, strict=False)
+    for i, ((name, y), (colour, _, dash)) in enumerate(each):
         ax.plot(tokens, y, color=colour, ls=dash, marker="")
         ax.annotate(
-            name, (tokens[-1], y[-1]), (-4, 6), textcoords="offset points",
-            color=colour, ha="right", va="bottom",
+            name, (tokens[-1], y[-1]), (-4, -30 if i else 6),
+            textcoords="offset points", color=colour, ha="right",
+            va="top" if i else "bottom",
         )  # fmt: skip
     ax.margins(x=0.02, y=0.16)
     ax.set(xlabel="tokens of the text", ylabel="MiB in pages", title=title)

@@ -4,9 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.collections import PolyCollection
 
-from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE
-
-LOOKS = [(QUERY, "o", "-"), (KEY, "s", "--"), (VALUE, "^", "-."), (OUTPUT, "D", ":")]
+from attnbook.draw import INK, KEY, LOOKS, OUTPUT, QUERY
 
 
 def chosen(panels, kept, title):
@@ -86,7 +84,7 @@ def against_k(ks, panels, title):
 
 
 def patterns(weights, masks, title, columns=2, marks=()):
-    """Maps of weights under several masks; what a mask forbids is hatched, in runs.
+    """Maps of weights under several masks; what a mask forbids is hatched.
 
     Args: weights, dict of name to (T, S); masks, the same keys, (T, S) Boolean; title;
     columns, panels in a row; marks, cells (t, s) that get a ring in each panel.
@@ -103,11 +101,8 @@ def patterns(weights, masks, title, columns=2, marks=()):
         mesh.set_edgecolor("face")
         mesh.set_clim(0, 0.5)
         ax.add_collection(mesh)
-        for t, first, last in runs(~mask):
-            corner, width = (first - 0.5, t - 0.5), last - first
-            ax.add_patch(
-                plt.Rectangle(corner, width, 1, fill=False, hatch="////", lw=0)
-            )
+        whole = plt.Rectangle((-0.5, -0.5), S, T, fill=False, hatch="////", lw=0)
+        ax.add_patch(whole).set_zorder(0)  # seen where no cell covers it
         for t, s in marks:
             ax.plot(s, t, marker="o", ms=8, mfc="none", mec=OUTPUT, mew=1.6)
         ax.set(xlim=(-0.5, S - 0.5), ylim=(T - 0.5, -0.5), aspect=S / T)
@@ -134,16 +129,6 @@ def cells(mask):
     """The corners of each True cell of a Boolean matrix: (cells, 4, 2), as (s, t)."""
     corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
     return np.argwhere(mask)[:, None, ::-1] + corners
-
-
-def runs(matrix):
-    """(row, first, one past the last) of each run of True in a Boolean matrix."""
-    padded = np.pad(matrix.astype(int), ((0, 0), (1, 1)))
-    steps = np.diff(padded, axis=1)
-    starts, ends = np.argwhere(steps == 1), np.argwhere(steps == -1)
-    return [
-        (t, first, last) for (t, first), (_, last) in zip(starts, ends, strict=True)
-    ]
 
 
 def changes(names, before, after, title):

@@ -4,9 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE, heatmap
-
-LOOKS = [(QUERY, "o", "-"), (KEY, "s", "--"), (VALUE, "^", "-."), (OUTPUT, "D", ":")]
+from attnbook.draw import INK, KEY, LOOKS, QUERY, VALUE, heatmap
 
 
 def cut(weights, mask, kinds, title):

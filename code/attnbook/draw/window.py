@@ -3,10 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from attnbook.draw import INK, KEY, OUTPUT, QUERY, VALUE, heatmap, label_on
-
-LOOKS = [(QUERY, "o", "-"), (KEY, "s", "--"), (VALUE, "^", "-."), (OUTPUT, "D", ":"),
-         (INK, "v", (0, (6, 2, 1, 2)))]  # fmt: skip
+from attnbook.draw import INK, KEY, LOOKS, QUERY, VALUE, heatmap, label_on
 
 
 def patterns(weights, masks, title):
@@ -91,7 +88,7 @@ def stack_bytes(lengths, held, labels, W, title):
     fig, ax = plt.subplots(figsize=(4.6, 3.7))
     ends = [line[-1] for line in held.values()]
     for line, label, (colour, marker, dash) in zip(
-        held.values(), labels, LOOKS[::-1], strict=False
+        held.values(), labels, LOOKS[4::-1], strict=False
     ):
         ax.plot(lengths, line, color=colour, ls=dash, marker=marker, ms=4)
         ax.annotate(

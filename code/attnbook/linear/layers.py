@@ -126,7 +126,7 @@ class GatedDeltaNet(LinearLayer):
 
     Args: as `LinearLayer`; eps, of the norm. The norm is each head's own, with one
     weight for all; SiLU of another projection gates what it gives.
-    Source: Yang et al. 2025, arXiv:2412.06464, section 3.4; as Qwen3-Next has it.
+    Source: Yang et al. 2025, arXiv:2412.06464v3, section 3.4; as Qwen3-Next has it.
     """
 
     def __init__(self, C, H, D, Dv=None, Hk=None, K=4, eps=1e-6):
@@ -248,7 +248,8 @@ def decay_parameters(H, width=None):
     """Start of the decay: log rates (H,) and, behind a softplus, steps (H or width,).
 
     Rates are drawn from 1 to 16, steps from 0.001 to 0.1, evenly in their logarithm.
-    Source: Gu and Dao 2023, arXiv:2312.00752, section 3.6, and its code.
+    Source: the released code of Mamba-2. The range of the steps is that of Gu and Dao
+    2023, arXiv:2312.00752, section 3.6, which draws them evenly, and draws no rates.
     """
     rates = torch.empty(H).uniform_(1, 16).log()
     low, high = math.log(1e-3), math.log(1e-1)

@@ -55,8 +55,8 @@ def linear_step_np(S, q, k, v, g=0.0, beta=1.0, delta=False):
     write; delta, True to write the difference to what stands at the key.
     Returns: out (..., Dv) and the new S.
     Source: Katharopoulos et al. 2020, arXiv:2006.16236, section 3.4; Schlag et al.
-    2021, arXiv:2102.11174, section 4.2 (delta); Yang et al. 2025, arXiv:2412.06464, eq.
-    10 (both gates); Kimi Team 2025, arXiv:2510.26692, eq. 1 (decay of each row).
+    2021, arXiv:2102.11174, section 4.2 (delta); Yang et al. 2025, arXiv:2412.06464v3,
+    eq. 10 (both gates); Kimi Team 2025, arXiv:2510.26692, eq. 1 (decay of each row).
     """
     S = np.exp(g)[..., None] * S
     if delta:
@@ -96,7 +96,7 @@ def linear_parallel_np(q, k, v, g=None, beta=None, delta=False, S=None):
     two. Under the delta rule, the matrix of keys against keys says how much of each
     value was there before it was written; a linear system takes that out.
     Args, returns, raises: as `linear_recurrent_np`.
-    Source: Yang et al. 2024, arXiv:2406.06484, section 3 (delta); Dao and Gu 2024,
+    Source: Yang et al. 2024, arXiv:2406.06484, section 3.2 (delta); Dao and Gu 2024,
     arXiv:2405.21060, eq. 16 (decay).
     """
     S, g, beta = prepared(q, k, v, g, beta, S, np)
@@ -320,7 +320,8 @@ def unit(x, eps=1e-6):
 def retention_decay(H):
     """The fixed decay a step of RetNet's heads: (H,), from 31/32 upwards.
 
-    Source: Sun et al. 2023, arXiv:2307.08621, eq. 8.
+    Source: Sun et al. 2023, arXiv:2307.08621, eq. 8, the paper's default. Its own
+    experiments (section 3.1) take 1 - exp(linspace(log 1/32, log 1/512, H)).
     """
     expect_sizes(H=H)
     return 1 - 2.0 ** (-5 - torch.arange(H))

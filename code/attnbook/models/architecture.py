@@ -135,9 +135,14 @@ class Layer:
     feed_forward: FeedForward | None = None
 
     @property
+    def recurrent(self):
+        """Whether its mixer is a recurrent state, with no attention beside it."""
+        return self.state is not None and self.state.kind == self.mixer
+
+    @property
     def kind(self):
         """The mixer in words; two that work side by side are joined by a plus."""
-        if self.state is None or self.state.kind == self.mixer:
+        if self.state is None or self.recurrent:
             return self.mixer
         return f"{self.mixer} + {self.state.kind}"
 

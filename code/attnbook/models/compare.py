@@ -21,8 +21,10 @@ def compare(a, b, context, batch=1, dtype="bf16"):
 
     Args: a, b, each an `Architecture`; context, batch, dtype, as in `ledger`.
     Returns: dict: models [a, b]; differences, field to [a, b], None where a model has
-    no such thing or it is not known; strips [a, b], a letter a layer; kinds, to how
-    many layers [a, b]; ledger, figure to [a, b]; same, True if nothing differs.
+    no such thing or it is not known; strips [a, b], a letter a layer; ordered [a, b],
+    False where the strip's order is not that of the layers, which is unknown; kinds, to
+    how many layers [a, b]; ledger, figure to [a, b]; same, True if nothing differs, the
+    order of the layers included.
     Raises: ValueError as `ledger` does.
     """
     different = {}
@@ -43,11 +45,13 @@ def compare(a, b, context, batch=1, dtype="bf16"):
             note(different, f"all layers: {name}", left, right)
     bills = [ledger(one, context, batch, dtype).as_dict() for one in (a, b)]
     strips = [a.strip, b.strip]
+    ordered = ["order of layers" not in one.unknown for one in (a, b)]
     return dict(
         models=[a.name, b.name],
-        same=not different and strips[0] == strips[1],
+        same=a == b or (not different and strips[0] == strips[1] and all(ordered)),
         differences=different,
         strips=strips,
+        ordered=ordered,
         kinds=kinds,
         ledger={name: [bill[name] for bill in bills] for name in BILL},
     )

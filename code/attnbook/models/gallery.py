@@ -8,7 +8,7 @@ Sources and confidence stand in each row.
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
@@ -310,15 +310,14 @@ STATES = {
 
 def with_state(layer, state):
     """The layer with a state beside its attention."""
-    return Layer(**(vars(layer) | {"state": state}))
+    return replace(layer, state=state)
 
 
 def unturn(facts, layers):
     """The layers, those without positions marked as such."""
     without = set(facts.get("nope_layers_0based") or ())
-    bare = dict(position="none", theta=None)
     return [
-        Layer(**(vars(layer) | bare)) if i in without else layer
+        replace(layer, position="none", theta=None) if i in without else layer
         for i, layer in enumerate(layers)
     ]
 
@@ -328,8 +327,7 @@ def share(layers, count):
     first = len(layers) - count
     owners = {layer.mixer: i for i, layer in enumerate(layers[:first])}
     return layers[:first] + [
-        Layer(**(vars(layer) | {"shares": owners[layer.mixer]}))
-        for layer in layers[first:]
+        replace(layer, shares=owners[layer.mixer]) for layer in layers[first:]
     ]
 
 

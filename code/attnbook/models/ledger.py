@@ -104,7 +104,7 @@ def entry(layer):
         return None
     if layer.shares is not None or layer.mixer == "none":
         return 0
-    if layer.state is not None and layer.state.kind == layer.mixer:
+    if layer.recurrent:
         return 0
     if layer.mixer in ("latent", "indexed"):
         return total([layer.latent, layer.rope])

@@ -52,7 +52,7 @@ def layer_size(architecture, layer, active=False):
 
 def mixer_size(layer, C):
     """Parameters of what brings tokens together, states apart."""
-    if layer.mixer == "none" or (layer.state and layer.state.kind == layer.mixer):
+    if layer.mixer == "none" or layer.recurrent:
         return 0
     if layer.mixer == "unknown":
         return None

@@ -46,7 +46,9 @@ class Machine:
 
 # NVIDIA, H100 Tensor Core GPU data sheet (SXM): 80 GB, 3.35 TB/s, 1,979 teraFLOPS in
 # BF16 with sparsity, half of it without; NVLink 900 GB/s both ways together. DGX H100:
-# eight GPUs and eight ConnectX-7 ports of 400 Gb/s. The two latencies are assumed.
+# eight GPUs and eight ConnectX-7 ports of 400 Gb/s. The two latencies are assumed; from
+# 8 GPUs on they give 0.2 microseconds less than NCCL 2.30.7's own model of a small
+# all-reduce in a tree.
 H100 = Machine("H100", 80e9, 989e12, 3.35e12, 8, 450e9, 50e9, 5e-6, 10e-6)
 
 

@@ -4,6 +4,7 @@ import sys
 
 import torch
 from torch import nn
+from transformers.cache_utils import Cache
 
 from attnbook.positions import Rope, dynamic_frequencies, turn
 
@@ -48,6 +49,17 @@ def norm_of(layer, name):
     ours = nn.RMSNorm(norm.weight.shape[0], eps=eps)
     ours.weight.data.copy_(norm.weight)
     return ours
+
+
+def handed(*given, **named):
+    """The cache that transformers hands to a layer, or None.
+
+    It is found by its type: its name was past_key_values or cache_params up to version
+    5.23 of transformers, is cache since, and a cache that is overlooked is no error but
+    a wrong text.
+    """
+    every = [*given, *named.values()]
+    return next((value for value in every if isinstance(value, Cache)), None)
 
 
 def rope_of(layer, turn=turn, kind=None):

@@ -16,7 +16,7 @@ from attnbook.linear.layers import (
     LightningAttention,
     Mamba2,
 )
-from attnbook.readers.common import fill, fill_each
+from attnbook.readers.common import fill, fill_each, handed
 
 
 class SwappedLinear(nn.Module):
@@ -29,9 +29,8 @@ class SwappedLinear(nn.Module):
         super().__init__()
         self.layer, self.index = layer, index
 
-    def forward(self, hidden_states, attention_mask=None, cache_params=None,
-                past_key_values=None, **others):  # fmt: skip
-        past = cache_params if past_key_values is None else past_key_values
+    def forward(self, hidden_states, attention_mask=None, *more, **others):
+        past = handed(*more, **others)
         cache = None if past is None else self.own_cache(past, len(hidden_states))
         positions = None
         if attention_mask is not None:
@@ -45,7 +44,7 @@ class SwappedLinear(nn.Module):
         theirs = past.layers[self.index] if self.index < len(past.layers) else None
         if not isinstance(theirs, StateLayer):
             seen = theirs is not None and any(theirs.has_previous_state.values())
-            expect(not seen, "past_key_values", "tokens", "an empty one")
+            expect(not seen, "cache", "tokens", "an empty one")
             made = StateLayer(self.layer.new_cache(B))
             past.layers[self.index : self.index + 1] = [made]
         return past.layers[self.index].cache
