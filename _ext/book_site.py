@@ -43,7 +43,7 @@ REPAIRS = [
 REPAIRS = [(re.compile(wrong, re.S), right) for wrong, right in REPAIRS]
 
 SITES = ("html", "dirhtml")
-NUMBER = re.compile(r"(?<=\d) (?=(?:%|[KMGT]?i?B)(?![\w]))")
+NUMBER = re.compile(r"(?<=\d) (?=(?:%|[KMGT]?i?B)(?!\w))")
 LITERAL = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
 
 

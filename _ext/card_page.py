@@ -447,6 +447,7 @@ def compared(row, known, ends):
     return dict(
         name=a.name,
         context=a.context,
+        ordered="order of layers" not in a.unknown,
         kinds=list(a.mix.items()),
         around=[known.place(n, v) for n, v in zip(OUTER, around, strict=True)],
         sizes={kind: sizes(layers, INNER, known) for kind, layers in mine.items()},

@@ -13,7 +13,7 @@ from babel.messages import pofile
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
-from sphinx_exercise.nodes import exercise_subtitle
+from sphinx_exercise.nodes import exercise_subtitle, exercise_title
 
 NAMES = {"en": "English", "ja": "日本語"}
 SHARES = {
@@ -196,10 +196,10 @@ class Subtitles(SphinxTransform):
 
 def solve(app, doctree):
     """A solution shows the title of its exercise: the translated one."""
-    for label, found in getattr(app.env, "sphinx_exercise_registry", {}).items():
-        for node in doctree.findall(type(found["node"])):
-            if node.get("label") == label:
-                found["node"] = node.deepcopy()
+    for title in doctree.findall(exercise_title):
+        found = app.env.sphinx_exercise_registry.get(title.parent.get("label"))
+        if found:
+            found["node"] = title.parent.deepcopy()
 
 
 def around(page, found):

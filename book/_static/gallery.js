@@ -219,13 +219,9 @@
     return drawn;
   }
 
-  /** Whether the card of a model says that the order of its layers is unknown. */
-  const loose = (id) => document.getElementById(id).textContent
-    .includes("In what order they stand is unknown");
-
   /** A sentence on the order of the layers of two models, if there is something to say. */
   function orderWords(ids) {
-    const names = ids.filter(loose).map((id) => models[id].name);
+    const names = ids.filter((id) => !models[id].ordered).map((id) => models[id].name);
     const unknown = [...new Set(names)].join(" and of ");
     if (unknown) return `In what order the layers of ${unknown} stand is unknown. `;
     const alike = strip(ids[0]).innerHTML === strip(ids[1]).innerHTML;
